@@ -1,0 +1,294 @@
+"""The nouns: users, groups, conversations, entries, entitlements, reach.
+
+Plain immutable values without I/O. Every other module speaks in these words; what each word
+means stands in ``docs/glossary.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum, StrEnum
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+JsonObject: TypeAlias = dict[str, Any]
+
+MAX_ID_LENGTH: Final = 64
+MAX_INTEGER: Final = 2**53 - 1
+"""Integers on the wire stay at or below this, the largest that JavaScript holds exactly."""
+
+NAMED_LIMIT: Final = 100
+"""Receipts and bulk entries name at most this many users; a count says how many there are."""
+
+_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.@-]{0,62}[A-Za-z0-9])?")
+
+
+def is_valid_id(value: object) -> bool:
+    """Whether `value` can name a user or a group (1 to 64 of ``A-Z a-z 0-9 _ . @ -``)."""
+    return isinstance(value, str) and ".." not in value and _ID.fullmatch(value) is not None
+
+
+class ConversationKind(StrEnum):
+    """The part of a conversation's name before the colon."""
+
+    GROUP = "group"
+    PRIVATE = "private"
+    BROADCAST = "broadcast"
+    INBOX = "inbox"
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """One ordered log, named; `str()` gives the name."""
+
+    kind: ConversationKind
+    parts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{'~'.join(self.parts)}"
+
+    @classmethod
+    def group(cls, group: str) -> Conversation:
+        return cls(ConversationKind.GROUP, (group,))
+
+    @classmethod
+    def private(cls, one: str, other: str) -> Conversation:
+        return cls(ConversationKind.PRIVATE, (min(one, other), max(one, other)))
+
+    @classmethod
+    def inbox(cls, user: str) -> Conversation:
+        return cls(ConversationKind.INBOX, (user,))
+
+    @classmethod
+    def parse(cls, name: str) -> Conversation | None:
+        """The conversation of that name, or None where no conversation can have it."""
+        kind, colon, rest = name.partition(":")
+        if not colon:
+            return None
+        if kind == ConversationKind.BROADCAST:
+            return BROADCAST if rest == "all" else None
+        if kind == ConversationKind.PRIVATE:
+            one, tilde, other = rest.partition("~")
+            valid = tilde and is_valid_id(one) and is_valid_id(other) and one < other
+            return cls(ConversationKind.PRIVATE, (one, other)) if valid else None
+        if kind in (ConversationKind.GROUP, ConversationKind.INBOX) and is_valid_id(rest):
+            return cls(ConversationKind(kind), (rest,))
+        return None
+
+
+BROADCAST: Final = Conversation(ConversationKind.BROADCAST, ("all",))
+
+
+class MessageType(StrEnum):
+    """What a sender says a message is. Never guessed."""
+
+    PRIVATE = "private"
+    GROUP = "group"
+    BROADCAST = "broadcast"
+
+
+class EventType(StrEnum):
+    """Entries that are not messages.
+
+    The first block stands in the logs of groups (`RECALLED` in any log but an inbox), the
+    second in inboxes. `HIDDEN` is never stored: it stands for positions that a reader may not
+    see, so that a hole is never mistaken for a loss.
+    """
+
+    CREATED = "created"
+    JOINED = "joined"
+    LEFT = "left"
+    CHANGED = "changed"
+    DISSOLVED = "dissolved"
+    RECALLED = "recalled"
+
+    MEMBER = "member"
+    CEASED = "ceased"
+    CONTACT = "contact"
+    ACCOUNT = "account"
+    SESSIONS_ENDED = "sessions_ended"
+
+    HIDDEN = "hidden"
+
+
+class Role(IntEnum):
+    """A member's role in a group; a higher number may do all that a lower one may."""
+
+    MEMBER = 1
+    ADMIN = 2
+    OWNER = 3
+
+
+class UserState(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    ERASED = "erased"
+
+
+class GroupState(StrEnum):
+    ACTIVE = "active"
+    DISSOLVED = "dissolved"
+
+
+class History(StrEnum):
+    """From where a new member may read: from their joining, or from position 1."""
+
+    JOINED = "joined"
+    FULL = "full"
+
+
+class Require(StrEnum):
+    """Whether a message may be accepted while some members cannot be reached."""
+
+    REACHABLE = "reachable"
+    ALL = "all"
+
+
+class Grade(StrEnum):
+    """How whole an accepted operation is: for everybody named or entitled, or for some."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+
+
+class Reason(StrEnum):
+    """Why a member cannot be reached. `UNAVAILABLE` is what plain members are shown in place of
+    `SUSPENDED` and `BLOCKED`."""
+
+    NOT_FOUND = "not_found"
+    SUSPENDED = "suspended"
+    BLOCKED = "blocked"
+    UNAVAILABLE = "unavailable"
+
+
+class DeliveryState(StrEnum):
+    """A member's place in the ledger of one message; each claims no more than was proven."""
+
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    READ = "read"
+    UNREACHABLE = "unreachable"
+
+
+class User(msgspec.Struct, frozen=True):
+    """An account. `key` is its integer name, unique among users, groups and conversations."""
+
+    user: str
+    key: int
+    name: str
+    state: UserState
+    created: int
+    """Milliseconds since 1970 (UTC), as every time here."""
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A group. `members` counts all members, reachable or not."""
+
+    group: str
+    key: int
+    name: str
+    state: GroupState
+    history: History
+    require: Require
+    muted: bool
+    members: int
+    membership_version: int
+    """The position of the last membership entry."""
+    created: int
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One current member of a group; `since` is the first position they may read."""
+
+    user: str
+    key: int
+    role: Role
+    muted: bool
+    since: int
+    reason: Reason | None = None
+    """Why the member cannot be reached; None where they can."""
+
+
+class Unreachable(msgspec.Struct, frozen=True):
+    """A user whom a message cannot reach, and why."""
+
+    user: str
+    reason: Reason
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """Which members of a group cannot be reached, as of two versions.
+
+    Used as a hint (what a cache believes) and as a result (what held at the commit). `members`
+    counts all current members; `named` holds the first `NAMED_LIMIT` by integer key.
+    """
+
+    membership_version: int
+    unreachable_version: int
+    members: int
+    unreachable_count: int = 0
+    named: tuple[Unreachable, ...] = ()
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One thing in one log: a message or an event. Its name is conversation and position.
+
+    A message has `sender` and `content`, or `recalled` (the position of the recall) and no
+    content once it was recalled. An event has its facts in `body`.
+    """
+
+    conversation: str
+    position: int
+    type: str
+    """A `MessageType` or an `EventType`."""
+    time: int
+    sender: str | None = None
+    key: str | None = None
+    """The sender's idempotency key. No secret: it lets the sender's devices know their own."""
+    content: msgspec.Raw | None = None
+    """The list of segments, as the JSON text that was committed."""
+    recalled: int | None = None
+    body: JsonObject | None = None
+
+    @property
+    def is_message(self) -> bool:
+        return self.type in _MESSAGE_TYPES
+
+
+_MESSAGE_TYPES: Final = frozenset(str(kind) for kind in MessageType)
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """One stay in a conversation: its reader may read `first` to `last`, both included.
+
+    `last` None: the stay goes on. `joined` is the position of the entry that began it; it is
+    above `first` where the group shows new members its history. The audience of a message is
+    whoever's stay holds it between `joined` and `last`.
+    """
+
+    first: int
+    last: int | None
+    joined: int
+
+    def allows(self, position: int) -> bool:
+        return self.first <= position and (self.last is None or position <= self.last)
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """How far one user has got in one conversation. Both only ever rise."""
+
+    user: str
+    conversation: str
+    delivered: int = 0
+    read: int = 0
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """An API key as it is kept: never the secret, only its digest."""
+
+    id: str
+    name: str
+    digest: bytes
+    scopes: tuple[str, ...]
+    created: int
+    revoked: int | None = None
