@@ -128,6 +128,8 @@ _ROWS = (
         1.0,
     ),
     _row(_S, "shutting_down", "The server is going down", "服务正在关闭", 1.0),
+    _row(_S, "invalid_settings", "A setting is not valid: {detail}", "设置无效：{detail}"),
+    _row(_S, "cannot_start", "Cannot start: {detail}", "无法启动：{detail}"),
     _row(
         _S,
         "internal",
