@@ -1,0 +1,412 @@
+"""The settings of a node: one typed object, and where its values come from.
+
+A value is taken from the first of: a flag, an environment variable (``QUNXIN_PORT``), the TOML
+file (``--config``, or ``qunxin.toml`` in the data folder), the default. Every field states its
+unit in its name, its bounds and its meaning in its annotation; the command line's flags, the
+checks and the reference page are all made from that one place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from qunxin.engine.settings import EngineSettings
+from qunxin.errors import QunxinError
+
+ENVIRONMENT_PREFIX: Final = "QUNXIN_"
+CONFIG_FILE_NAME: Final = "qunxin.toml"
+
+_MEBIBYTE: Final = 1024 * 1024
+_engine = EngineSettings()
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a node can be told. The first sentence of each text says what it does."""
+
+    data: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The folder that holds all of this node's state. Made where it is "
+            "missing, readable by its owner only.",
+        ),
+    ] = "qunxin-data"
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The address to listen on. `0.0.0.0` or `::` opens the node to other "
+            "machines; name them in `allowed_hosts` then.",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Meta(ge=0, le=65_535, description="The port for HTTP and WebSocket. 0 picks a free one."),
+    ] = 8000
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The names under which clients may address this node (the `Host` header), "
+            "beside `localhost`, the loopback addresses and `host`. `*` takes any.",
+        ),
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Web origins whose pages may use this node (`https://chat.example.org`), "
+            "beside its own. `*` takes any.",
+        ),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses or networks of reverse proxies whose `X-Forwarded-For` and "
+            "`X-Forwarded-Proto` are believed.",
+        ),
+    ] = ()
+    store: Annotated[
+        str,
+        Meta(
+            description="Where messages are kept. `sqlite` keeps them in the data folder.",
+        ),
+    ] = "sqlite"
+    broker: Annotated[
+        str,
+        Meta(
+            description="What tells other nodes of new messages. `local` serves one node.",
+        ),
+    ] = "local"
+    websocket_backend: Annotated[
+        Literal["picows", "websockets"],
+        Meta(
+            description="The WebSocket implementation: `picows` is the fast one, `websockets` "
+            "the fallback.",
+        ),
+    ] = "picows"
+
+    max_message_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=_MEBIBYTE,
+            description="The largest content of one message, as JSON in UTF-8.",
+        ),
+    ] = _engine.max_message_bytes
+    max_body_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=64 * _MEBIBYTE,
+            description="The largest body of an HTTP request. Refused before it is read whole.",
+        ),
+    ] = 2 * _MEBIBYTE
+    max_connections: Annotated[
+        int,
+        Meta(ge=1, description="Realtime connections at once; others are told to come back."),
+    ] = 20_000
+    max_unsent_bytes: Annotated[
+        int,
+        Meta(
+            ge=64 * 1024,
+            description="What is held for one connection that reads slowly. Beyond it the "
+            "connection is ended with a code that makes it come back and catch up.",
+        ),
+    ] = 4 * _MEBIBYTE
+    max_group_members: Annotated[
+        int, Meta(ge=2, le=10_000_000, description="Members of one group.")
+    ] = _engine.max_group_members
+    max_subscriptions: Annotated[
+        int, Meta(ge=1, le=100_000, description="Conversations one connection follows at once.")
+    ] = _engine.max_subscriptions
+    recent_conversations: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=5_000,
+            description="Conversations a new connection follows by itself, the most recent first, "
+            "beside the inbox and the broadcasts.",
+        ),
+    ] = _engine.recent_conversations
+    recovery_budget_entries: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Missed entries that one connection is given, over all conversations; a "
+            "conversation beyond it must be reloaded.",
+        ),
+    ] = _engine.recovery_budget_entries
+    recall_window_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How long an author may recall a message. Owners and admins always may.",
+        ),
+    ] = _engine.recall_window_seconds
+    erased_sweep_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="After so many days an erased user is removed from the groups that still "
+            "list them.",
+        ),
+    ] = _engine.erased_sweep_days
+    commit_queue_commands: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Commands waiting for the next transaction; beyond it: `overloaded`.",
+        ),
+    ] = _engine.commit_queue_commands
+    commit_queue_bytes: Annotated[
+        int,
+        Meta(
+            ge=_MEBIBYTE,
+            description="Content waiting for the next transaction; beyond it: `overloaded`.",
+        ),
+    ] = _engine.commit_queue_bytes
+    commit_deadline_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=300,
+            description="How long a command waits for the store before it is answered "
+            "`overloaded` or `outcome_unknown`.",
+        ),
+    ] = _engine.commit_deadline_seconds
+
+    ping_interval_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3_600,
+            description="The longest time between two pings to a realtime connection.",
+        ),
+    ] = 25.0
+    pong_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=10,
+            le=3_600,
+            description="How long a ping may stay unanswered before the connection is ended.",
+        ),
+    ] = 10.0
+    token_ttl_seconds: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=366 * 86_400,
+            description="How long a token is valid where its maker does not say.",
+        ),
+    ] = 86_400
+    shutdown_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=600,
+            description="The longest that a stop may take: accepted commands are answered, "
+            "connections told to come back; what is left then is cut.",
+        ),
+    ] = 10.0
+    log_format: Annotated[
+        Literal["auto", "console", "json"],
+        Meta(
+            description="`console` for people, `json` for programs (one object a line), `auto` by "
+            "whether the error output is a terminal.",
+        ),
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least serious level that is logged."),
+    ] = "info"
+
+    @property
+    def data_folder(self) -> Path:
+        """`data` as a path, with ``~`` resolved."""
+        return Path(self.data).expanduser()
+
+    def engine_settings(self) -> EngineSettings:
+        """The engine's part: its fields of the same name."""
+        names = set(self.__struct_fields__) & set(EngineSettings.__struct_fields__)
+        return EngineSettings(**{name: getattr(self, name) for name in names})
+
+
+class SettingRow(NamedTuple):
+    """One setting as the reference page and the command line show it."""
+
+    name: str
+    flag: str
+    environment: str
+    type: str
+    default: Any
+    bounds: str
+    description: str
+
+
+def setting_rows() -> tuple[SettingRow, ...]:
+    """One row for each setting, in the order of the fields."""
+    return tuple(_ROWS.values())
+
+
+def flag_name(setting: str) -> str:
+    return "--" + setting.replace("_", "-")
+
+
+def environment_name(setting: str) -> str:
+    return ENVIRONMENT_PREFIX + setting.upper()
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings that hold, from all sources.
+
+    `flags` are those that were given, by field name. Refused with `invalid_settings`, naming the
+    source: an unknown key in the file, a value of the wrong type or out of bounds, a store or
+    broker that this version does not have, a file named by `config` that cannot be read.
+    """
+    flags = {name: value for name, value in (flags or {}).items() if value is not None}
+    environment = os.environ if environment is None else environment
+    found = _from_environment(environment) | _from_flags(flags)
+    data_folder = Path(str(found["data"].value if "data" in found else "qunxin-data"))
+    found = _from_file(config, data_folder.expanduser(), environment) | found
+    settings = Settings(**{name: one.value for name, one in found.items()})
+    _check_parts(settings, found)
+    return settings
+
+
+class _Found(NamedTuple):
+    """A checked value and the place it came from, in words."""
+
+    value: Any
+    source: str
+
+
+def _from_flags(flags: Mapping[str, Any]) -> dict[str, _Found]:
+    return {name: _check(name, value, flag_name(name)) for name, value in flags.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, _Found]:
+    found = {}
+    for name in Settings.__struct_fields__:
+        text = environment.get(environment_name(name), "")
+        if text:
+            source = f"the environment variable {environment_name(name)}"
+            found[name] = _check(name, _split(name, text), source, strict=False)
+    return found
+
+
+def _from_file(
+    config: Path | None, data_folder: Path, environment: Mapping[str, str]
+) -> dict[str, _Found]:
+    named = config or (
+        Path(environment["QUNXIN_CONFIG"]) if environment.get("QUNXIN_CONFIG") else None
+    )
+    path = named or data_folder / CONFIG_FILE_NAME
+    if named is None and not path.exists():
+        return {}
+    found = {}
+    for name, value in _read_toml(path).items():
+        _check_known(name, path)
+        found[name] = _check(name, value, f"{name} in {path}")
+    return found
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise _invalid(f"{path} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _invalid(f"{path} is not valid TOML: {error}") from error
+
+
+def _check_known(name: str, path: Path) -> None:
+    if name == "data":
+        raise _invalid(f"{path} cannot set data: the file is looked for in that folder")
+    if name in Settings.__struct_fields__:
+        return
+    near = difflib.get_close_matches(name.replace("-", "_"), Settings.__struct_fields__, n=1)
+    advice = f"; did you mean {near[0]}?" if near else ""
+    raise _invalid(f"{path} has an unknown key {name}{advice}")
+
+
+def _check(name: str, value: Any, source: str, *, strict: bool = True) -> _Found:
+    try:
+        return _Found(msgspec.convert(value, _HINTS[name], strict=strict), source)
+    except msgspec.ValidationError as error:
+        row = _ROWS[name]
+        wanted = f"{row.type}, {row.bounds}" if row.bounds else row.type
+        raise _invalid(f"{source} must be {wanted}; it is {value!r}") from error
+
+
+def _split(name: str, text: str) -> str | list[str]:
+    """Lists are written with commas in the environment."""
+    if not isinstance(getattr(_DEFAULTS, name), tuple):
+        return text
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _check_parts(settings: Settings, found: Mapping[str, _Found]) -> None:
+    for name, only in (("store", "sqlite"), ("broker", "local")):
+        value = getattr(settings, name)
+        if value != only:
+            source = found[name].source
+            scheme = value.partition("://")[0]  # the rest may hold a password
+            raise _invalid(
+                f"{source} asks for the {name} {scheme!r}; this version has {only!r} only"
+            )
+
+
+def _invalid(detail: str) -> QunxinError:
+    return QunxinError("invalid_settings", detail=detail)
+
+
+def _row(field: msgspec.structs.FieldInfo, hint: Any) -> SettingRow:
+    meta = next(extra for extra in hint.__metadata__ if isinstance(extra, Meta))
+    return SettingRow(
+        field.name,
+        flag_name(field.name),
+        environment_name(field.name),
+        _type_name(hint.__origin__),
+        field.default,
+        _bounds(meta),
+        meta.description or "",
+    )
+
+
+def _type_name(kind: Any) -> str:
+    if kind == tuple[str, ...]:
+        return "a list of texts"
+    choices = getattr(kind, "__args__", ())
+    if choices:
+        return " or ".join(f'"{choice}"' for choice in choices)
+    return {int: "an integer", float: "a number", str: "a text"}[kind]
+
+
+def _bounds(meta: Meta) -> str:
+    parts = []
+    if meta.ge is not None:
+        parts.append(f"at least {meta.ge:,}")
+    if meta.gt is not None:
+        parts.append(f"above {meta.gt:,}")
+    if meta.le is not None:
+        parts.append(f"at most {meta.le:,}")
+    return ", ".join(parts)
+
+
+_HINTS: Final = get_type_hints(Settings, include_extras=True)
+_DEFAULTS: Final = Settings()
+_ROWS: Final = {
+    field.name: _row(field, _HINTS[field.name]) for field in msgspec.structs.fields(Settings)
+}
