@@ -338,6 +338,9 @@ class ConversationRow(msgspec.Struct, frozen=True):
     time: int
     """Of the last entry."""
     joined: int
+    start: int
+    """The position before the first one above `delivered` at which the user was a member: from
+    where a device without a position of its own is served."""
     role: Role | None
     delivered: int
     read: int

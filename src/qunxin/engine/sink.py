@@ -86,11 +86,6 @@ class Sink(Protocol):
         """The user ceased to be a member (`left`, `removed`, `erased`, `dissolved`)."""
         ...
 
-    def reload(self, start: SubscriptionStart) -> None:
-        """The subscription jumps to the head (`recovered` false): too much was missed for the
-        connection's budget, and the device must reload the conversation."""
-        ...
-
     def close(self, reason: CloseReason) -> None:
         """The session has ended; nothing follows."""
         ...

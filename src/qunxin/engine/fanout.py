@@ -1,0 +1,266 @@
+"""Fan-out: step 5. From a committed batch to every local session of its audience.
+
+An index from conversation to subscriptions; one `Delivery` shared by all that are in step; very
+large audiences in slices, so that one huge group delays nobody else. A subscription that is not
+in step (catching up, or a batch was lost on the way) is never given a gap or a repeat: it is
+sent to read the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from qunxin.broker import Batch, Broker
+from qunxin.engine.sink import Delivery
+from qunxin.model import Entry, EventType
+from qunxin.observe import Observer
+
+_ENDINGS = frozenset({EventType.LEFT, EventType.DISSOLVED})
+
+
+class Subscription:
+    """One session's place in one conversation: everything up to `position` has been handed over.
+
+    `live`: the next batch follows on. Otherwise a catch-up is under way, and `head_seen` is the
+    highest position that passed by meanwhile.
+    """
+
+    __slots__ = (
+        "behind",
+        "closed",
+        "conversation",
+        "deliver",
+        "ended",
+        "head_seen",
+        "live",
+        "marked",
+        "position",
+        "provable",
+        "user",
+    )
+
+    def __init__(
+        self,
+        conversation: str,
+        user: str,
+        position: int,
+        deliver: Callable[[Delivery], None],
+        behind: Callable[[Subscription], None],
+        ended: Callable[[Subscription, str], None],
+    ) -> None:
+        self.conversation = conversation
+        self.user = user
+        self.position = position
+        self.deliver = deliver
+        self.behind = behind
+        """Called once when the subscription falls out of step."""
+        self.ended = ended
+        """Called when the user ceased to be a member, with the reason."""
+        self.live = False
+        self.closed = False
+        self.head_seen = 0
+        self.marked = position
+        self.provable = True
+
+
+class _Job:
+    """A delivery on its way to the rest of a large audience."""
+
+    __slots__ = ("delivery", "done", "subscriptions")
+
+    def __init__(self, delivery: Delivery, subscriptions: list[Subscription]) -> None:
+        self.delivery = delivery
+        self.subscriptions = subscriptions
+        self.done = 0
+
+
+class Fanout:
+    """The index and the delivery. All calls on one loop; none of them waits."""
+
+    def __init__(self, broker: Broker, observer: Observer, slice_sessions: int) -> None:
+        self._broker = broker
+        self._observer = observer
+        self._slice = slice_sessions
+        self._index: dict[str, dict[Subscription, None]] = {}
+        self._lists: dict[str, list[Subscription]] = {}
+        self._jobs: dict[str, deque[_Job]] = {}
+        self._scheduled = False
+        self._recalls: dict[str, int] = {}
+
+    def add(self, subscription: Subscription) -> None:
+        """From now on batches of its conversation reach `subscription`, or its `head_seen`."""
+        name = subscription.conversation
+        members = self._index.get(name)
+        if members is None:
+            members = self._index[name] = {}
+            self._broker.subscribe(name)
+        members[subscription] = None
+        self._lists.pop(name, None)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Nothing is handed to it any more, what waits in slices included. May be repeated."""
+        subscription.closed = True
+        subscription.live = False
+        name = subscription.conversation
+        members = self._index.get(name)
+        if members is None or members.pop(subscription, self) is self:
+            return
+        self._lists.pop(name, None)
+        if not members:
+            del self._index[name]
+            self._recalls.pop(name, None)
+            self._broker.unsubscribe(name)
+
+    def recalls_seen(self, conversation: str) -> int:
+        """Rises with each recall there. A page read from the log before it rose may hold content
+        that must not be sent any more."""
+        return self._recalls.get(conversation, 0)
+
+    def handle(self, batch: Batch) -> None:
+        """Hand a batch to every subscription of its conversation: the broker's handler."""
+        name = batch.conversation
+        if name not in self._index:
+            return
+        targets = [e.body["target"] for e in batch.entries
+                   if e.type == EventType.RECALLED and e.body]  # fmt: skip
+        if targets:
+            self._cancel_recalled(name, batch.entries, targets)
+        for delivery, ending in _parts(batch):
+            self._deliver(delivery)
+            if ending is not None:
+                self._end(name, ending)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        name = delivery.conversation
+        subscriptions = self._list(name)
+        self._observer.fanned_out(len(delivery.entries), len(subscriptions))
+        if len(subscriptions) <= self._slice and name not in self._jobs:
+            push(delivery, subscriptions)
+            return
+        self._jobs.setdefault(name, deque()).append(_Job(delivery, subscriptions))
+        self._schedule()
+
+    def _list(self, name: str) -> list[Subscription]:
+        """The audience now. A new list after each change, so that a job keeps its own."""
+        found = self._lists.get(name)
+        if found is None:
+            found = self._lists[name] = list(self._index.get(name, ()))
+        return found
+
+    def _end(self, name: str, ending: Entry) -> None:
+        """Those whom `ending` takes out of the conversation get it and nothing after it."""
+        body = ending.body or {}
+        whole = ending.type == EventType.DISSOLVED
+        users = frozenset(body.get("users", ()))
+        leaving = [s for s in self._list(name) if whole or s.user in users]
+        if not leaving:
+            return
+        if name in self._jobs:
+            self._finish(name, leaving)
+        reason = "dissolved" if whole else str(body.get("reason", "left"))
+        for subscription in leaving:
+            if subscription.live and subscription.position >= ending.position:
+                self.remove(subscription)
+                subscription.ended(subscription, reason)
+
+    def _finish(self, name: str, subscriptions: list[Subscription]) -> None:
+        """Give `subscriptions` now what still waits for them in slices."""
+        for job in self._jobs[name]:
+            push(job.delivery, subscriptions)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run_slice)
+
+    def _run_slice(self) -> None:
+        """One slice of the conversation whose turn it is; then the others have theirs."""
+        self._scheduled = False
+        name = next(iter(self._jobs))
+        jobs = self._jobs.pop(name)
+        job = jobs[0]
+        push(job.delivery, job.subscriptions[job.done : job.done + self._slice])
+        job.done += self._slice
+        if job.done >= len(job.subscriptions):
+            jobs.popleft()
+        if jobs:
+            self._jobs[name] = jobs
+        if self._jobs:
+            self._schedule()
+
+    def _cancel_recalled(
+        self, name: str, entries: tuple[Entry, ...], targets: list[int]
+    ) -> None:
+        """Take the content of `targets` out of what still waits in slices."""
+        self._recalls[name] = self._recalls.get(name, 0) + 1
+        at = {e.body["target"]: e.position for e in entries
+              if e.type == EventType.RECALLED and e.body}  # fmt: skip
+        for job in self._jobs.get(name, ()):
+            old = job.delivery
+            if any(old.first <= target <= old.last for target in targets):
+                kept = tuple(
+                    tombstone(e, at[e.position]) if e.position in at else e for e in old.entries
+                )
+                job.delivery = Delivery(name, kept, old.first, old.last)
+
+
+def tombstone(entry: Entry, recalled: int) -> Entry:
+    """What stands in place of a recalled message: everything but its content."""
+    return Entry(
+        conversation=entry.conversation,
+        position=entry.position,
+        type=entry.type,
+        time=entry.time,
+        sender=entry.sender,
+        key=entry.key,
+        recalled=recalled,
+    )
+
+
+def push(delivery: Delivery, subscriptions: Iterable[Subscription]) -> None:
+    """Hand `delivery` to those in step with it; the others are told of its last position."""
+    before, last = delivery.first - 1, delivery.last
+    for subscription in subscriptions:
+        if subscription.live and subscription.position == before:
+            subscription.position = last
+            subscription.deliver(delivery)
+        elif not subscription.closed:
+            _uneven(delivery, subscription)
+
+
+def _uneven(delivery: Delivery, subscription: Subscription) -> None:
+    """A subscription out of step: repeat, overlap or gap."""
+    subscription.head_seen = max(subscription.head_seen, delivery.last)
+    if not subscription.live or subscription.position >= delivery.last:
+        return
+    if subscription.position < delivery.first - 1:
+        subscription.live = False
+        subscription.behind(subscription)
+        return
+    first = subscription.position + 1
+    rest = tuple(e for e in delivery.entries if e.position >= first)
+    subscription.position = delivery.last
+    subscription.deliver(Delivery(delivery.conversation, rest, first, delivery.last))
+
+
+def _parts(batch: Batch) -> list[tuple[Delivery, Entry | None]]:
+    """The batch cut after every entry that ends somebody's membership."""
+    entries = batch.entries
+    cuts = [i for i, e in enumerate(entries) if e.type in _ENDINGS]
+    if not cuts:
+        return [(Delivery(batch.conversation, entries, batch.first, batch.last), None)]
+    parts: list[tuple[Delivery, Entry | None]] = []
+    start = 0
+    for cut in cuts:
+        part = entries[start : cut + 1]
+        parts.append((_delivery(batch.conversation, part), entries[cut]))
+        start = cut + 1
+    if start < len(entries):
+        parts.append((_delivery(batch.conversation, entries[start:]), None))
+    return parts
+
+
+def _delivery(conversation: str, entries: tuple[Entry, ...]) -> Delivery:
+    return Delivery(conversation, entries, entries[0].position, entries[-1].position)

@@ -1,0 +1,375 @@
+"""A session: one connected device, and the conversations it is live in.
+
+It begins in the user's inbox, the broadcasts and the most recent conversations; the inbox tells
+it of those gained later. Each subscription catches up from its position and then follows the
+live stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from qunxin.engine.catchup import has_ended, page_delivery, plan_start
+from qunxin.engine.cursors import CursorBuffer
+from qunxin.engine.fanout import Fanout, Subscription
+from qunxin.engine.settings import EngineSettings
+from qunxin.engine.sink import CloseReason, Delivery, Position, Sink, SubscriptionStart
+from qunxin.errors import QunxinError
+from qunxin.model import BROADCAST, Conversation, Entry, EventType, UserState
+from qunxin.observe import Observer
+from qunxin.store import ConversationRow, Store
+from qunxin.tasks import TaskSet
+
+_log = logging.getLogger("qunxin.engine.session")
+
+Mark: TypeAlias = Sequence[tuple[Subscription, int]]
+"""What had been handed to the sink at one moment, of the subscriptions that moved since the last
+mark."""
+
+_ACCOUNT_ENDS = {
+    UserState.SUSPENDED: CloseReason.SUSPENDED,
+    UserState.ERASED: CloseReason.ERASED,
+}
+
+
+class SessionContext(Protocol):
+    """What a session needs of the engine."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def fanout(self) -> Fanout: ...
+    @property
+    def cursors(self) -> CursorBuffer: ...
+    @property
+    def settings(self) -> EngineSettings: ...
+    @property
+    def observer(self) -> Observer: ...
+    @property
+    def tasks(self) -> TaskSet: ...
+
+    def session_closed(self, session: Session) -> None: ...
+
+
+class Session:
+    """One device's live subscriptions. Made by `Engine.connect`.
+
+    All methods on the engine's loop. Nothing reaches the sink before `start`; the sink is called
+    as its contract says, and never after `close` has returned.
+    """
+
+    def __init__(
+        self, context: SessionContext, session: str, user: str, sink: Sink, client: str, now: int
+    ) -> None:
+        self.id = session
+        self.user = user
+        self.client = client
+        self.connected = now
+        self.starts: tuple[SubscriptionStart, ...] = ()
+        """Inbox, broadcasts, then the most recent conversations: what the device is told at
+        first."""
+        self._context = context
+        self._sink = sink
+        self._subscriptions: dict[str, Subscription] = {}
+        self._inbox = str(Conversation.inbox(user))
+        self._inbox_known = 0
+        self._left: dict[str, int] = {}
+        self._waiting: dict[Subscription, None] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    # --- beginning ---------------------------------------------------------------------------
+
+    async def prepare(self, positions: Mapping[str, Position]) -> None:
+        """Check the account and plan every subscription; the engine calls it once.
+
+        Raises `user_not_found`, `user_erased` or `user_suspended`. The inbox is watched from
+        before the conversations are read, so that none gained meanwhile is missed.
+        """
+        inbox = self._add(self._inbox, 0)
+        store, settings = self._context.store, self._context.settings
+        self._inbox_known = (await store.read_heads([self._inbox]))[self._inbox]
+        await self._check_account()
+        fixed = await store.read_conversations(self.user, [self._inbox, str(BROADCAST)])
+        recent, _ = await store.list_conversations(
+            self.user, limit=settings.recent_conversations
+        )
+        rows = {row.conversation: row for row in (*fixed, *recent)}
+        budget = settings.recovery_budget_entries
+        starts = []
+        for row in rows.values():
+            start = plan_start(row, positions.get(row.conversation), store.epoch, budget)
+            budget -= row.head - start.position
+            starts.append(start)
+            known = inbox if row.conversation == self._inbox else None
+            self._begin(known or self._add(row.conversation, 0), start)
+        self.starts = tuple(starts)
+
+    async def _check_account(self) -> None:
+        user = await self._context.store.read_user(self.user)
+        if user is None:
+            raise QunxinError("user_not_found", user=self.user)
+        if user.state is not UserState.ACTIVE:
+            raise QunxinError(f"user_{user.state}", user=self.user)
+
+    def start(self) -> None:
+        """From now on entries flow: what was missed, then live."""
+        if self._closed or self._task is not None:
+            return
+        self._waiting.update(dict.fromkeys(self._subscriptions.values()))
+        self._wake.set()
+        self._task = self._context.tasks.start(f"session {self.id}", self._run())
+
+    def _add(self, conversation: str, position: int) -> Subscription:
+        deliver = self._deliver_inbox if conversation == self._inbox else self._sink.deliver
+        subscription = Subscription(
+            conversation, self.user, position, deliver, self._fell_behind, self._membership_ended
+        )
+        self._subscriptions[conversation] = subscription
+        self._context.fanout.add(subscription)
+        return subscription
+
+    def _begin(self, subscription: Subscription, start: SubscriptionStart) -> None:
+        subscription.position = subscription.marked = start.position
+        subscription.provable = start.recovered
+        if start.recovered and start.asked:
+            self._context.cursors.prove(self.user, start.conversation, start.position)
+
+    # --- subscriptions on demand -------------------------------------------------------------
+
+    def subscribed(self, conversation: str) -> bool:
+        return conversation in self._subscriptions
+
+    async def subscribe(
+        self, conversation: str, position: Position | None = None
+    ) -> SubscriptionStart:
+        """Add a conversation that the user is in; entries flow after `resume`.
+
+        Raises `conversation_not_found`, `invalid_request` (subscribed already) or
+        `too_many_subscriptions`.
+        """
+        if conversation in self._subscriptions:
+            raise QunxinError("invalid_request", detail="already subscribed")
+        limit = self._context.settings.max_subscriptions
+        if len(self._subscriptions) >= limit:
+            raise QunxinError("too_many_subscriptions", limit=limit)
+        subscription = self._add(conversation, 0)
+        try:
+            start = await self._plan(conversation, position)
+        except BaseException:
+            self._drop(subscription)
+            raise
+        if start is None:
+            self._drop(subscription)
+            raise QunxinError("conversation_not_found")
+        self._begin(subscription, start)
+        return start
+
+    def resume(self, conversation: str) -> None:
+        """Let the entries of a conversation just subscribed flow."""
+        subscription = self._subscriptions.get(conversation)
+        if subscription is not None:
+            self._fell_behind(subscription)
+
+    def unsubscribe(self, conversation: str) -> bool:
+        """Stop one conversation; False where it was not subscribed. The inbox goes on: its
+        entries tell the session of everything else."""
+        subscription = self._subscriptions.get(conversation)
+        if subscription is None or conversation == self._inbox:
+            return False
+        self._drop(subscription)
+        return True
+
+    async def _plan(
+        self, conversation: str, position: Position | None
+    ) -> SubscriptionStart | None:
+        row = await self._row(conversation)
+        if row is None:
+            return None
+        budget = self._context.settings.recovery_budget_entries
+        return plan_start(row, position, self._context.store.epoch, budget)
+
+    async def _row(self, conversation: str) -> ConversationRow | None:
+        rows = await self._context.store.read_conversations(self.user, [conversation])
+        return rows[0] if rows else None
+
+    def _drop(self, subscription: Subscription) -> None:
+        self._context.fanout.remove(subscription)
+        self._waiting.pop(subscription, None)
+        if self._subscriptions.get(subscription.conversation) is subscription:
+            del self._subscriptions[subscription.conversation]
+
+    # --- catching up -------------------------------------------------------------------------
+
+    def _fell_behind(self, subscription: Subscription) -> None:
+        self._waiting[subscription] = None
+        self._wake.set()
+
+    async def _run(self) -> None:
+        """One subscription after another, until the session ends."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._waiting:
+                    subscription = next(iter(self._waiting))
+                    del self._waiting[subscription]
+                    await self._catch_up(subscription)
+        except QunxinError as error:
+            _log.warning("session %s cannot catch up: %s", self.id, error.code)
+            self._end(CloseReason.FAILED)
+        except Exception:
+            self._end(CloseReason.FAILED)
+            raise
+
+    async def _catch_up(self, subscription: Subscription) -> None:
+        """Read the log until the subscription is in step with the live stream.
+
+        A page is taken over in the same turn of the loop in which its reading ends, so nothing
+        can pass between the last page and the first live batch: whatever was fanned out while
+        the page was read is below the page's head or has raised `head_seen`.
+        """
+        context, name = self._context, subscription.conversation
+        while not subscription.closed:
+            recalls = context.fanout.recalls_seen(name)
+            page = await context.store.read_log(
+                name,
+                self.user,
+                after=subscription.position,
+                limit=context.settings.catchup_page_entries,
+                max_bytes=context.settings.catchup_page_bytes,
+            )
+            if subscription.closed:
+                return
+            if context.fanout.recalls_seen(name) != recalls:
+                continue
+            delivery = page_delivery(name, subscription.position, page)
+            if delivery is not None:
+                context.observer.caught_up(len(delivery.entries))
+                subscription.position = delivery.last
+                subscription.deliver(delivery)
+            newest = max(page.head, subscription.head_seen)
+            if newest == page.head and has_ended(page, subscription.position):
+                self._membership_ended(subscription, "left")
+                return
+            if subscription.position >= newest:
+                subscription.live = True
+                return
+            await self._sink.drained()
+
+    # --- membership --------------------------------------------------------------------------
+
+    def _membership_ended(self, subscription: Subscription, reason: str) -> None:
+        self._drop(subscription)
+        self._left[subscription.conversation] = subscription.position
+        self._sink.unsubscribed(subscription.conversation, reason)
+
+    def _deliver_inbox(self, delivery: Delivery) -> None:
+        """Inbox entries go to the device like any others, and tell the session what changed."""
+        self._sink.deliver(delivery)
+        for entry in delivery.entries:
+            if entry.position > self._inbox_known:
+                self._take_note(entry)
+
+    def _take_note(self, entry: Entry) -> None:
+        body = entry.body or {}
+        if entry.type in (EventType.MEMBER, EventType.CONTACT):
+            name = str(body["conversation_joined"])
+            self._context.tasks.start(f"gain {name}", self._gain(name))
+        elif entry.type == EventType.ACCOUNT:
+            reason = _ACCOUNT_ENDS.get(body["state"])
+            if reason is not None:
+                self._end(reason)
+        elif entry.type == EventType.SESSIONS_ENDED:
+            self._end(CloseReason.SESSIONS_ENDED)
+
+    async def _gain(self, conversation: str) -> None:
+        """Subscribe to a conversation that the user has just come into."""
+        limit = self._context.settings.max_subscriptions
+        if self._closed or conversation in self._subscriptions:
+            return
+        if len(self._subscriptions) >= limit:
+            return
+        subscription = self._add(conversation, 0)
+        try:
+            row = await self._row(conversation)
+        except QunxinError as error:
+            _log.warning("session %s cannot follow its inbox: %s", self.id, error.code)
+            self._end(CloseReason.FAILED)
+            return
+        if subscription.closed:
+            return
+        if row is None:
+            self._drop(subscription)
+            return
+        start = self._plan_gained(row)
+        self._begin(subscription, start)
+        self._sink.subscribed(start)
+        self._fell_behind(subscription)
+
+    def _plan_gained(self, row: ConversationRow) -> SubscriptionStart:
+        """From what none of the user's devices has proved to have; where this session was in the
+        conversation before, not below what it was given then."""
+        epoch, settings = self._context.store.epoch, self._context.settings
+        given = self._left.get(row.conversation, 0)
+        position = Position(epoch, max(row.start, given))
+        start = plan_start(row, position, epoch, settings.recovery_budget_entries)
+        return msgspec.structs.replace(start, asked=False)
+
+    # --- delivered ---------------------------------------------------------------------------
+
+    def mark(self) -> Mark | None:
+        """What has been handed to the sink and was not marked before; None where nothing was.
+        Taken when a ping is written behind it."""
+        moved = []
+        for subscription in self._subscriptions.values():
+            if subscription.position > subscription.marked:
+                subscription.marked = subscription.position
+                moved.append((subscription, subscription.position))
+        return moved or None
+
+    def prove(self, mark: Mark) -> None:
+        """The device has answered the ping: it has everything in `mark`."""
+        for subscription, position in mark:
+            if subscription.provable:
+                self._context.cursors.prove(self.user, subscription.conversation, position)
+
+    # --- end ---------------------------------------------------------------------------------
+
+    @property
+    def conversations(self) -> int:
+        return len(self._subscriptions)
+
+    def _end(self, reason: CloseReason) -> None:
+        """End from the engine's side: the sink is told."""
+        if self._release():
+            self._sink.close(reason)
+            if self._task is not None:
+                self._task.cancel()
+
+    def end(self, reason: CloseReason) -> None:
+        """End the session; the device is told why."""
+        self._end(reason)
+
+    async def close(self) -> None:
+        """The device is gone. May be repeated."""
+        self._release()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _release(self) -> bool:
+        """Leave the index; True the first time."""
+        if self._closed:
+            return False
+        self._closed = True
+        for subscription in list(self._subscriptions.values()):
+            self._drop(subscription)
+        self._context.session_closed(self)
+        return True

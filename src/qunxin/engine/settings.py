@@ -1,0 +1,43 @@
+"""The engine's settings: limits and times, each with its unit in its name."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Defaults suit one node on a small machine; every queue and cache has its bound here."""
+
+    max_message_bytes: int = 65_536
+    """Of the content, as JSON in UTF-8."""
+    recall_window_seconds: int = 120
+    """How long an author may recall; owners and admins always may."""
+    max_group_members: int = 1_000_000
+    max_members_per_call: int = 10_000
+    recent_conversations: int = 200
+    """How many conversations a new session is subscribed to by itself, beside inbox and
+    broadcasts."""
+    max_subscriptions: int = 1_000
+    """Of one session."""
+    commit_queue_commands: int = 10_000
+    """Waiting for the next transaction; beyond it: `overloaded`."""
+    commit_queue_bytes: int = 64 * 1024 * 1024
+    """Content waiting for the next transaction; beyond it: `overloaded`."""
+    commit_batch_commands: int = 500
+    """At most so many commands share a transaction."""
+    commit_deadline_seconds: float = 10.0
+    """After it a command that was not handed to the store answers `overloaded`, one that was
+    answers `outcome_unknown`."""
+    recovery_budget_entries: int = 20_000
+    """What one connection is given of missed entries, over all conversations; a conversation
+    beyond it must be reloaded."""
+    catchup_page_entries: int = 500
+    catchup_page_bytes: int = 256 * 1024
+    fanout_slice_sessions: int = 2_000
+    """A larger audience is served in slices of so many sessions, others between them."""
+    member_cache_groups: int = 1_000
+    cursor_flush_seconds: float = 1.0
+    erased_sweep_days: int = 30
+    """After so many days an erased user is removed from the groups that still list them."""
+    live_queue_entries: int = 10_000
+    """Entries that an embedded live stream holds for a slow consumer before it is ended."""
