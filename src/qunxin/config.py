@@ -202,10 +202,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=10,
-            le=366 * 86_400,
+            le=30 * 86_400,
             description="How long a token is valid where its maker does not say.",
         ),
-    ] = 86_400
+    ] = 3_600
     shutdown_timeout_seconds: Annotated[
         float,
         Meta(
