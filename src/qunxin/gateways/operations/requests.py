@@ -1,0 +1,344 @@
+"""What each operation takes: one struct an operation, the same over HTTP and realtime `rpc`.
+
+Over HTTP the fields come from the path, the query and the body; over `rpc` all stand together
+in one object. Decoding is strict: a field that is not listed here refuses the request. The
+constraints are those that a description in JSON schema can carry; what needs the engine's
+settings or the store is judged there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from qunxin.engine.access import Scope
+from qunxin.engine.content import MAX_KEY_LENGTH, MAX_SEGMENTS, Segment
+from qunxin.model import MAX_ID_LENGTH, MAX_INTEGER, DeliveryState, History, Require, UserState
+
+MAX_NAME_LENGTH: Final = 200
+MAX_CURSOR_LENGTH: Final = 512
+MAX_PAGE: Final = 1000
+MAX_USERS_AT_ONCE: Final = 10_000
+MAX_TOKEN_SECONDS: Final = 30 * 24 * 3600
+
+_ID_PATTERN = r"^(?!.*\.\.)[A-Za-z0-9]([A-Za-z0-9_.@-]*[A-Za-z0-9])?$"
+
+
+def _id(description: str, example: str) -> Meta:
+    return Meta(
+        min_length=1,
+        max_length=MAX_ID_LENGTH,
+        pattern=_ID_PATTERN,
+        description=description,
+        examples=[example],
+    )
+
+
+UserId: TypeAlias = Annotated[str, _id("The user's id.", "alice")]
+BlockedId: TypeAlias = Annotated[str, _id("The id of the user to block.", "mallory")]
+GroupId: TypeAlias = Annotated[str, _id("The group's id.", "tea")]
+ActingId: TypeAlias = Annotated[
+    str,
+    _id(
+        "The user in whose name an API key acts. Users act as themselves and leave it out.",
+        "alice",
+    ),
+]
+DisplayName: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        description="What people see: any Unicode.",
+        examples=["茶友会 🍵"],
+    ),
+]
+ConversationName: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=9 + 2 * MAX_ID_LENGTH,
+        pattern="^(group|private|broadcast|inbox):",
+        description=(
+            "`group:<group>`, `private:<a>~<b>` (the two users sorted), `broadcast:all` or "
+            "`inbox:<user>`."
+        ),
+        examples=["group:tea"],
+    ),
+]
+EntryPosition: TypeAlias = Annotated[
+    int,
+    Meta(
+        ge=1, le=MAX_INTEGER, description="The entry's number in its conversation.", examples=[17]
+    ),
+]
+PageCursor: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_CURSOR_LENGTH,
+        description="`next_cursor` of the page before; left out for the first page.",
+    ),
+]
+PageLimit: TypeAlias = Annotated[
+    int, Meta(ge=1, le=MAX_PAGE, description="How many at most.", examples=[100])
+]
+IdempotencyKey: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
+        description=(
+            "Chosen by the sender, one a message. A repeat with the same key and content gives "
+            "the first outcome again; with other content it is refused."
+        ),
+        examples=["早安-2024-11-23-🌅"],
+    ),
+]
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every request struct is."""
+
+
+class PutUser(Request):
+    user: UserId | None = None
+    name: DisplayName | None = None
+    state: (
+        Annotated[
+            UserState,
+            Meta(
+                description="`active` or `suspended`; for API keys only.",
+                extra_json_schema={"enum": ["active", "suspended"]},
+            ),
+        ]
+        | None
+    ) = None
+
+
+class OfUser(Request):
+    """Names a user; a user who leaves it out means themself."""
+
+    user: UserId | None = None
+
+
+class Block(Request, kw_only=True):
+    user: UserId | None = None
+    blocked: BlockedId
+
+
+class ListConversations(Request):
+    user: UserId | None = None
+    cursor: PageCursor | None = None
+    limit: PageLimit = 200
+
+
+class PutGroup(Request):
+    group: GroupId
+    name: DisplayName | None = None
+    owner: UserId | None = None
+    members: Annotated[
+        tuple[UserId, ...],
+        Meta(
+            max_length=MAX_USERS_AT_ONCE,
+            description="The first members; counts at the creation only.",
+        ),
+    ] = ()
+    history: History | None = None
+    require: Require | None = None
+    muted: bool | None = None
+    acting: ActingId | None = msgspec.field(default=None, name="from")
+
+
+class GetGroup(Request):
+    group: GroupId
+    acting: ActingId | None = msgspec.field(default=None, name="as")
+
+
+class ListMembers(Request):
+    group: GroupId
+    cursor: PageCursor | None = None
+    limit: PageLimit = 100
+    acting: ActingId | None = msgspec.field(default=None, name="as")
+
+
+class DissolveGroup(Request):
+    group: GroupId
+    acting: ActingId | None = msgspec.field(default=None, name="from")
+
+
+class AddMembers(Request):
+    group: GroupId
+    users: Annotated[
+        tuple[UserId, ...],
+        Meta(
+            min_length=1,
+            max_length=MAX_USERS_AT_ONCE,
+            description="Who is to be added.",
+            examples=[["bob", "carol"]],
+        ),
+    ]
+    acting: ActingId | None = msgspec.field(default=None, name="from")
+
+
+class RemoveMember(Request):
+    group: GroupId
+    user: UserId
+    acting: ActingId | None = msgspec.field(default=None, name="from")
+
+
+class ChangeMember(Request):
+    group: GroupId
+    user: UserId
+    role: (
+        Annotated[
+            str,
+            Meta(
+                pattern="^(member|admin|owner)$",
+                description="`member`, `admin` or `owner`.",
+                examples=["admin"],
+            ),
+        ]
+        | None
+    ) = None
+    muted: bool | None = None
+    acting: ActingId | None = msgspec.field(default=None, name="from")
+
+
+class SendMessage(Request):
+    type: Annotated[
+        Any,
+        Meta(
+            description=(
+                "`private`, `group` or `broadcast`. Never guessed: without it the message is "
+                "refused, whatever names exist."
+            ),
+            examples=["group"],
+            extra_json_schema={"type": "string", "enum": ["private", "group", "broadcast"]},
+            extra={"required": True},
+        ),
+    ] = None
+    to: (
+        Annotated[
+            str,
+            Meta(
+                max_length=MAX_ID_LENGTH,
+                description="The group's id, the user's id; for a broadcast `all` or nothing.",
+                examples=["tea"],
+            ),
+        ]
+        | None
+    ) = None
+    acting: ActingId | None = msgspec.field(default=None, name="from")
+    text: (
+        Annotated[
+            str,
+            Meta(
+                description="Short for a `content` of one text segment. One of the two is needed.",
+                examples=["你好，大家 👋🏽"],
+            ),
+        ]
+        | None
+    ) = None
+    content: (
+        Annotated[
+            list[Segment],
+            Meta(
+                min_length=1,
+                max_length=MAX_SEGMENTS,
+                description=(
+                    "A list of segments: `text`, `mention`, `image`, `file`, `reply`, `custom`."
+                ),
+            ),
+        ]
+        | None
+    ) = None
+    key: IdempotencyKey | None = None
+    require: (
+        Annotated[
+            Require,
+            Meta(
+                description=(
+                    "`reachable`: accepted for all who can be reached, the others named. `all`: "
+                    "one unreachable member refuses the whole message. Left out: as the group "
+                    "has it set."
+                )
+            ),
+        ]
+        | None
+    ) = None
+
+
+class RecallMessage(Request):
+    conversation: ConversationName
+    position: EntryPosition
+    acting: ActingId | None = msgspec.field(default=None, name="from")
+
+
+class ReadEntries(Request):
+    conversation: ConversationName
+    after: (
+        Annotated[
+            int,
+            Meta(ge=0, le=MAX_INTEGER, description="Entries above this position, oldest first."),
+        ]
+        | None
+    ) = None
+    before: (
+        Annotated[
+            int, Meta(ge=1, le=MAX_INTEGER, description="Entries below this position, the newest.")
+        ]
+        | None
+    ) = None
+    limit: PageLimit = 100
+    acting: ActingId | None = msgspec.field(default=None, name="as")
+
+
+class ListDeliveries(Request):
+    conversation: ConversationName
+    position: EntryPosition
+    state: DeliveryState | None = None
+    cursor: PageCursor | None = None
+    limit: PageLimit = 100
+    acting: ActingId | None = msgspec.field(default=None, name="as")
+
+
+class MarkRead(Request, kw_only=True):
+    user: UserId | None = None
+    conversation: ConversationName
+    position: Annotated[
+        int, Meta(ge=0, le=MAX_INTEGER, description="Everything up to here has been read.")
+    ]
+
+
+class CreateToken(Request):
+    user: UserId
+    ttl_seconds: Annotated[
+        int,
+        Meta(
+            ge=1, le=MAX_TOKEN_SECONDS, description="How long the token is valid.", examples=[3600]
+        ),
+    ] = 3600
+
+
+class CreateKey(Request):
+    name: DisplayName
+    scopes: (
+        Annotated[
+            tuple[Scope, ...],
+            Meta(description="What the key may do. Left out: everything but making other keys."),
+        ]
+        | None
+    ) = None
+
+
+class Nothing(Request):
+    """No fields."""
+
+
+class OfKey(Request):
+    id: Annotated[
+        str, Meta(min_length=1, max_length=MAX_ID_LENGTH, description="The key's public id.")
+    ]
