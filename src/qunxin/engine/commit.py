@@ -138,9 +138,7 @@ class Committer:
             return
         self._answer(batch, outcomes, self._clock.monotonic() - started)
 
-    def _answer(
-        self, batch: list[_Pending], outcomes: Sequence[Outcome], seconds: float
-    ) -> None:
+    def _answer(self, batch: list[_Pending], outcomes: Sequence[Outcome], seconds: float) -> None:
         done: list[tuple[Command, Done]] = []
         entries = 0
         for pending, outcome in zip(batch, outcomes, strict=True):
@@ -164,6 +162,4 @@ class Committer:
 def _settle(future: asyncio.Future[Done], error: QunxinError) -> None:
     """Fail `future` with an exception of its own: one shared by many would gather tracebacks."""
     if not future.done():
-        future.set_exception(
-            QunxinError(error.code, retry_after=error.retry_after, **error.facts)
-        )
+        future.set_exception(QunxinError(error.code, retry_after=error.retry_after, **error.facts))

@@ -95,7 +95,7 @@ def check_key(key: str | None) -> str | None:
     """An idempotency key: 1 to 128 characters, encodable; None stays None."""
     if key is None:
         return None
-    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_LENGTH:
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise QunxinError("invalid_request", detail=f"key: 1 to {MAX_KEY_LENGTH} characters")
     try:
         key.encode()

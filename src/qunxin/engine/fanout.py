@@ -190,9 +190,7 @@ class Fanout:
         if self._jobs:
             self._schedule()
 
-    def _cancel_recalled(
-        self, name: str, entries: tuple[Entry, ...], targets: list[int]
-    ) -> None:
+    def _cancel_recalled(self, name: str, entries: tuple[Entry, ...], targets: list[int]) -> None:
         """Take the content of `targets` out of what still waits in slices."""
         self._recalls[name] = self._recalls.get(name, 0) + 1
         at = {e.body["target"]: e.position for e in entries

@@ -27,9 +27,7 @@ class PrivateStrategy:
     def plan(self, to: str | None, sender: str | None) -> Conversation:
         recipient, author = _check_id("to", to), _check_id("from", sender)
         if recipient == author:
-            raise QunxinError(
-                "invalid_request", detail="to: a private message needs somebody else"
-            )
+            raise QunxinError("invalid_request", detail="to: a private message needs somebody else")
         return Conversation.private(author, recipient)
 
 

@@ -97,9 +97,7 @@ class Session:
         self._inbox_known = (await store.read_heads([self._inbox]))[self._inbox]
         await self._check_account()
         fixed = await store.read_conversations(self.user, [self._inbox, str(BROADCAST)])
-        recent, _ = await store.list_conversations(
-            self.user, limit=settings.recent_conversations
-        )
+        recent, _ = await store.list_conversations(self.user, limit=settings.recent_conversations)
         rows = {row.conversation: row for row in (*fixed, *recent)}
         budget = settings.recovery_budget_entries
         starts = []
@@ -186,9 +184,7 @@ class Session:
         self._drop(subscription)
         return True
 
-    async def _plan(
-        self, conversation: str, position: Position | None
-    ) -> SubscriptionStart | None:
+    async def _plan(self, conversation: str, position: Position | None) -> SubscriptionStart | None:
         row = await self._row(conversation)
         if row is None:
             return None
@@ -236,7 +232,7 @@ class Session:
         the page was read is below the page's head or has raised `head_seen`.
         """
         context, name = self._context, subscription.conversation
-        while not subscription.closed:
+        while self._holds(subscription):
             recalls = context.fanout.recalls_seen(name)
             page = await context.store.read_log(
                 name,
@@ -245,7 +241,7 @@ class Session:
                 limit=context.settings.catchup_page_entries,
                 max_bytes=context.settings.catchup_page_bytes,
             )
-            if subscription.closed:
+            if not self._holds(subscription):
                 return
             if context.fanout.recalls_seen(name) != recalls:
                 continue
@@ -262,6 +258,9 @@ class Session:
                 subscription.live = True
                 return
             await self._sink.drained()
+
+    def _holds(self, subscription: Subscription) -> bool:
+        return not subscription.closed
 
     # --- membership --------------------------------------------------------------------------
 

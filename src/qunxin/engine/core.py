@@ -1,0 +1,128 @@
+"""What every family of operations stands on: the store, the committer, and the veil."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from qunxin.clock import Clock
+from qunxin.engine.access import RULES, Caller, fence
+from qunxin.engine.commit import Committer
+from qunxin.engine.settings import EngineSettings
+from qunxin.errors import QunxinError
+from qunxin.model import (
+    Conversation,
+    ConversationKind,
+    Member,
+    Reason,
+    Role,
+    Unreachable,
+    is_valid_id,
+)
+from qunxin.store import Command, Result, Store
+
+
+class Core:
+    """Shared parts of the engine. `Engine` sets them; the operations use them."""
+
+    store: Store
+    settings: EngineSettings
+    clock: Clock
+    committer: Committer
+
+    async def commit(self, command: Command, caller: Caller, group: str | None = None) -> Result:
+        """Commit and give the result; a refusal is shown as `caller` may see it."""
+        try:
+            return (await self.committer.run(command)).result
+        except QunxinError as error:
+            raise await self.veil(error, caller, group) from None
+
+    async def veil(self, error: QunxinError, caller: Caller, group: str | None) -> QunxinError:
+        """The refusal without what `caller` must not learn.
+
+        A user's own token is not told of a group that they were never in; reasons that concern
+        other people's accounts are for keys, owners and admins.
+        """
+        facts = {name: value for name, value in error.facts.items() if name != "former"}
+        shown = QunxinError(error.code, retry_after=error.retry_after, **facts)
+        if caller.user is None or group is None:
+            return shown
+        about_caller = error.code == "not_a_member" and facts.get("user") == caller.user
+        if (error.code == "group_dissolved" or about_caller) and not await self.was_member(
+            group, caller.user
+        ):
+            return QunxinError("group_not_found")
+        if "unreachable" in facts:
+            named = await self.shown_reasons(tuple(facts["unreachable"]), caller, group)
+            return QunxinError(error.code, **{**facts, "unreachable": named})
+        return shown
+
+    async def was_member(self, group: str, user: str) -> bool:
+        """Whether `user` is or ever was in the group."""
+        page = await self.store.read_log(str(Conversation.group(group)), user, limit=1)
+        return bool(page.intervals)
+
+    async def shown_reasons(
+        self, named: tuple[Unreachable, ...], caller: Caller, group: str | None
+    ) -> tuple[Unreachable, ...]:
+        """The reasons as `caller` may see them: all of them for keys, owners and admins."""
+        if not named or caller.user is None:
+            return named
+        member = await self.store.read_member(group, caller.user) if group else None
+        if member is not None and member.role >= Role.ADMIN:
+            return named
+        return tuple(msgspec.structs.replace(u, reason=veiled(u.reason)) for u in named)
+
+    async def check_role(self, caller: Caller, operation: str, group: str, acting: str | None) -> (
+        Member | None
+    ):  # fmt: skip
+        """Refuse a read of a group that the access table does not allow; the caller's membership
+        where they have one."""
+        condition = fence(caller, operation, acting)
+        found = await self.store.read_group(group)
+        if found is None:
+            raise QunxinError("group_not_found")
+        if found.state == "dissolved":
+            raise await self.veil(QunxinError("group_dissolved"), caller, group)
+        if condition is None:
+            return None
+        member = await self.store.read_member(group, condition.actor)
+        if member is None:
+            error = QunxinError("not_a_member", user=condition.actor)
+            raise await self.veil(error, caller, group)
+        if member.role < condition.role:
+            raise QunxinError("forbidden", detail=f"{operation} needs {RULES[operation].user}")
+        return member
+
+
+def veiled(reason: Reason) -> Reason:
+    """What plain members are shown in place of a reason."""
+    return Reason.UNAVAILABLE if reason in (Reason.SUSPENDED, Reason.BLOCKED) else reason
+
+
+def check_id(field: str, value: Any) -> str:
+    """A valid user or group id, or `invalid_request`."""
+    if not is_valid_id(value):
+        raise QunxinError("invalid_request", detail=f"{field}: not a valid id")
+    return str(value)
+
+
+def check_conversation(name: Any) -> Conversation:
+    """The conversation of that name, or `conversation_not_found`."""
+    found = Conversation.parse(name) if isinstance(name, str) else None
+    if found is None:
+        raise QunxinError("conversation_not_found")
+    return found
+
+
+def group_of(conversation: Conversation) -> str | None:
+    """The group whose log it is, None for other conversations."""
+    return conversation.parts[0] if conversation.kind is ConversationKind.GROUP else None
+
+
+def check_limit(limit: int, highest: int) -> int:
+    """A page size from 1 to `highest`."""
+    if not 1 <= limit <= highest:
+        raise QunxinError("invalid_request", detail=f"limit: 1 to {highest}")
+    return limit

@@ -1,0 +1,219 @@
+"""The engine: every operation of Qunxin, without a transport.
+
+`qunxin.open` gives one over SQLite; a server gives one to its gateways. All methods run on one
+event loop and may be called side by side. For everything that can be foreseen they raise
+`QunxinError` and nothing else. `caller` says who asks (`SYSTEM`, the embedding program, unless
+told otherwise); `acting` names the user for whom an API key acts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from qunxin.broker import Batch, Broker
+from qunxin.clock import Clock, SystemClock
+from qunxin.engine.access import SYSTEM, Caller, check_access
+from qunxin.engine.commit import Committer
+from qunxin.engine.core import check_id
+from qunxin.engine.cursors import CursorBuffer
+from qunxin.engine.directory import DirectoryOperations
+from qunxin.engine.fanout import Fanout
+from qunxin.engine.keyring import KeyOperations
+from qunxin.engine.live import Live
+from qunxin.engine.membership import MemberCache
+from qunxin.engine.messages import MessageOperations
+from qunxin.engine.results import SessionInfo
+from qunxin.engine.session import Session
+from qunxin.engine.settings import EngineSettings
+from qunxin.engine.sink import CloseReason, Position, Sink
+from qunxin.errors import QunxinError
+from qunxin.model import Entry
+from qunxin.observe import NullObserver, Observer
+from qunxin.store import Command, Done, EndSessions, EraseUser, PutUser, Store, SweepErased
+from qunxin.tasks import TaskSet
+
+_log = logging.getLogger("qunxin.engine")
+_SWEEP_SECONDS = 3_600
+_DAY_MS = 86_400_000
+
+
+class Engine(DirectoryOperations, MessageOperations, KeyOperations):
+    """One node's engine over a store and a broker, which it opens and closes.
+
+    Used with ``async with``, or `open` and `close`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        *,
+        settings: EngineSettings | None = None,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.store = store
+        self.settings = settings or EngineSettings()
+        self.clock = clock or SystemClock()
+        self.observer: Observer = observer or NullObserver()
+        self.tasks = TaskSet()
+        self.fanout = Fanout(broker, self.observer, self.settings.fanout_slice_sessions)
+        self.committer = Committer(
+            store, self.settings, self.clock, self.observer, self._after_commit
+        )
+        self.cursors = CursorBuffer(self.committer, self.settings.cursor_flush_seconds)
+        self.member_cache = MemberCache(store, self.tasks, self.settings.member_cache_groups)
+        self._broker = broker
+        self._sessions: dict[str, dict[str, Session]] = {}
+        self._session_count = 0
+        self._closing = False
+
+    # --- life --------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open store and broker and begin. Raises `store_unavailable`, for example where another
+        process owns the database."""
+        await self.store.open()
+        await self._broker.open(self.fanout.handle)
+        self.committer.open(self.tasks)
+        await self.member_cache.read_unreachable()
+        self.tasks.start("cursors", self.cursors.run())
+        self.tasks.start("sweep", self._sweep())
+
+    async def close(self) -> None:
+        """Refuse what is new, answer what was accepted, end the sessions, close the store."""
+        if self._closing:
+            return
+        self._closing = True
+        for session in self._all_sessions():
+            session.end(CloseReason.SHUTTING_DOWN)
+        await self.cursors.flush()
+        await self.committer.close()
+        await self.tasks.close()
+        await self._broker.close()
+        await self.store.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def epoch(self) -> str:
+        """Names the store's present history."""
+        return self.store.epoch
+
+    async def healthy(self) -> bool:
+        """Whether this node takes work and its store answers."""
+        if self._closing:
+            return False
+        try:
+            await self.store.read_heads(["broadcast:all"])
+        except QunxinError:
+            return False
+        return True
+
+    # --- after a commit ----------------------------------------------------------------------
+
+    def _after_commit(self, done: Sequence[tuple[Command, Done]]) -> None:
+        """Tell caches and broker of a durable batch, in its order."""
+        logs: dict[str, list[Entry]] = {}
+        for command, outcome in done:
+            if isinstance(command, PutUser | EraseUser | SweepErased):
+                self.member_cache.refresh_unreachable()
+            for entry in outcome.entries:
+                logs.setdefault(entry.conversation, []).append(entry)
+        for name, entries in logs.items():
+            self.member_cache.apply(entries)
+            self._broker.publish(Batch(name, tuple(entries)))
+
+    async def _sweep(self) -> None:
+        """Once an hour: take long erased users out of the groups that still list them."""
+        days = self.settings.erased_sweep_days
+        while True:
+            removed = 1
+            while removed:
+                before = self.clock.now_ms() - days * _DAY_MS
+                try:
+                    result = (await self.committer.run(SweepErased(before))).result
+                except QunxinError as error:
+                    _log.warning("the sweep waits for the next hour: %s", error.code)
+                    break
+                removed = result if isinstance(result, int) else 0
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    # --- sessions ----------------------------------------------------------------------------
+
+    async def connect(
+        self,
+        user: str,
+        sink: Sink,
+        *,
+        positions: Mapping[str, Position] | None = None,
+        client: str = "",
+    ) -> Session:
+        """A new session of `user`; entries flow to `sink` after `Session.start`.
+
+        `positions` is where the device says it stands, by conversation; unknown ones are passed
+        over. Raises `user_not_found`, `user_erased`, `user_suspended`, `shutting_down`.
+        """
+        check_id("user", user)
+        if self._closing:
+            raise QunxinError("shutting_down")
+        now = self.clock.now_ms()
+        session = Session(self, secrets.token_hex(8), user, sink, client, now)
+        self._sessions.setdefault(user, {})[session.id] = session
+        self._session_count += 1
+        try:
+            await session.prepare(positions or {})
+        except BaseException:
+            await session.close()
+            raise
+        self.observer.sessions_changed(self._session_count)
+        return session
+
+    def listen(self, user: str, *, positions: Mapping[str, Position] | None = None) -> Live:
+        """What `user` receives, live, for the embedding program: ``async with`` and
+        ``async for``."""
+        return Live(self, user, positions or {}, self.settings.live_queue_entries)
+
+    def session_closed(self, session: Session) -> None:
+        """Called by each session once, when it has left the index."""
+        own = self._sessions.get(session.user, {})
+        if own.pop(session.id, None) is None:
+            return
+        if not own:
+            del self._sessions[session.user]
+        self._session_count -= 1
+        self.observer.sessions_changed(self._session_count)
+
+    def _all_sessions(self) -> list[Session]:
+        return [session for own in self._sessions.values() for session in own.values()]
+
+    def sessions(self, user: str, *, caller: Caller = SYSTEM) -> tuple[SessionInfo, ...]:
+        """The user's devices connected to this node, oldest first."""
+        check_access(caller, "user.sessions", about=user)
+        return tuple(
+            SessionInfo(s.id, s.user, s.connected, s.client, s.conversations)
+            for s in self._sessions.get(user, {}).values()
+        )
+
+    async def end_sessions(self, user: str, *, caller: Caller = SYSTEM) -> None:
+        """End every live session of `user`, on every node: on return those here have ended, the
+        others do as their node learns of it. The user may connect again."""
+        check_access(caller, "user.end_sessions", about=user)
+        await self.commit(EndSessions(check_id("user", user)), caller)
+        for session in list(self._sessions.get(user, {}).values()):
+            session.end(CloseReason.SESSIONS_ENDED)

@@ -1,0 +1,97 @@
+"""Operations on API keys. A secret is shown once, at its making; only its digest is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+
+import msgspec
+
+from qunxin.engine.access import DEFAULT_SCOPES, SYSTEM, Caller, Scope, check_access
+from qunxin.engine.core import Core
+from qunxin.errors import QunxinError
+from qunxin.model import ApiKey
+from qunxin.store import PutApiKey, RevokeApiKey
+
+_PREFIX = "qx"
+
+
+class NewApiKey(msgspec.Struct, frozen=True):
+    """A key just made. `key` is the secret; it cannot be shown again."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    key: str
+
+
+class KeyOperations(Core):
+    """Keys for programs that act for users."""
+
+    _keys: dict[str, ApiKey] | None = None
+
+    async def create_key(
+        self, name: str, *, scopes: Iterable[str] | None = None, caller: Caller = SYSTEM
+    ) -> NewApiKey:
+        """Make a key with those scopes (all but `keys` unless told). On return it works here;
+        nobody can give a scope that they do not have."""
+        check_access(caller, "key.create")
+        if not 1 <= len(name) <= 100:
+            raise QunxinError("invalid_request", detail="name: 1 to 100 characters")
+        wanted = _check_scopes(scopes)
+        beyond = wanted - caller.scopes
+        if beyond:
+            raise QunxinError("forbidden", detail=f"this key lacks {', '.join(sorted(beyond))}")
+        identity, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        key = f"{_PREFIX}_{identity}_{secret}"
+        names = tuple(sorted(wanted))
+        row = ApiKey(identity, name, _digest(key), names, self.clock.now_ms())
+        await self.commit(PutApiKey(row), caller)
+        self._keys = None
+        return NewApiKey(identity, name, names, key)
+
+    async def list_keys(self, *, caller: Caller = SYSTEM) -> tuple[ApiKey, ...]:
+        """Every key ever made, revoked ones too, oldest first."""
+        check_access(caller, "key.list")
+        return await self.store.read_api_keys()
+
+    async def revoke_key(self, id: str, *, caller: Caller = SYSTEM) -> ApiKey:  # noqa: A002
+        """End a key. On return it is refused here. Raises `not_found`."""
+        check_access(caller, "key.revoke")
+        result = await self.commit(RevokeApiKey(id), caller)
+        self._keys = None
+        if not isinstance(result, ApiKey):
+            raise TypeError("the store answered a revocation with something else")
+        return result
+
+    async def find_key(self, secret: str) -> Caller:
+        """Who the bearer of `secret` is. Raises `unauthenticated`.
+
+        The digest of a random 256-bit secret needs no slow hash, and none that a guess could be
+        timed against: it is looked up by its public part and compared in constant time.
+        """
+        keys = self._keys
+        if keys is None:
+            keys = self._keys = {key.id: key for key in await self.store.read_api_keys()}
+        parts = secret.split("_", 2)
+        found = keys.get(parts[1]) if len(parts) == 3 and parts[0] == _PREFIX else None
+        if found is None or not secrets.compare_digest(found.digest, _digest(secret)):
+            raise QunxinError("unauthenticated", detail="the API key is not known")
+        if found.revoked is not None:
+            raise QunxinError("unauthenticated", detail="the API key has been revoked")
+        return Caller.as_key(frozenset(Scope(name) for name in found.scopes), found.id)
+
+
+def _check_scopes(scopes: Iterable[str] | None) -> frozenset[Scope]:
+    if scopes is None:
+        return DEFAULT_SCOPES
+    try:
+        return frozenset(Scope(name) for name in scopes)
+    except ValueError:
+        known = ", ".join(Scope)
+        raise QunxinError("invalid_request", detail=f"scopes: some of {known}") from None
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
