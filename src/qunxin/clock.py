@@ -7,6 +7,8 @@ from typing import Protocol
 
 
 class Clock(Protocol):
+    """The two readings that the engine and its stores take; both may be asked for at any rate."""
+
     def now_ms(self) -> int:
         """Milliseconds since 1970 (UTC). May step backwards when the machine's clock is set."""
         ...

@@ -1,0 +1,134 @@
+"""The directions of imports, type-only ones included, as ARCHITECTURE.md draws them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src"
+FILES = sorted((SRC / "qunxin").rglob("*.py"))
+
+NOUNS = frozenset({"model", "errors", "tasks"})
+CONTRACTS = frozenset({"store", "broker", "observe", "clock"})
+
+MAY_IMPORT = {
+    **dict.fromkeys(NOUNS, frozenset()),
+    **dict.fromkeys(CONTRACTS, NOUNS),
+    "wire": NOUNS,
+    "engine": NOUNS | CONTRACTS,
+    "stores": NOUNS | CONTRACTS,
+    "brokers": NOUNS | CONTRACTS,
+    "testing": NOUNS | CONTRACTS,
+    "ops": NOUNS | CONTRACTS,
+    "config": NOUNS | {"engine"},
+    "gateways": NOUNS | CONTRACTS | {"wire", "engine", "ops", "config"},
+}
+"""What each part may import of ours, beside itself. A part that is not listed is where parts
+meet (`server`, `cli`) and may import anything."""
+
+APART = ("stores", "brokers", "gateways")
+"""Folders whose interchangeable parts must not know each other."""
+
+SHARED_BY_GATEWAYS = {"auth", "operations", "errors", "numbers"}
+"""Parts of `gateways` that are no gateway but what several of them stand on."""
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(path): path for path in FILES}
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules of ours that a file imports, wherever in it the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found.update((names & MODULES.keys()) or {node.module})
+            if names - MODULES.keys():
+                found.add(node.module)
+    return {name for name in found if name.partition(".")[0] == "qunxin"}
+
+
+def _part(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def _room(module: str) -> str:
+    """The interchangeable part that a module of an `APART` folder belongs to."""
+    parts = module.split(".")
+    return parts[2] if len(parts) > 2 else ""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_the_right_way(module: str) -> None:
+    """A module imports only what its part may see."""
+    part = _part(module)
+    if part not in MAY_IMPORT:
+        return
+    allowed = MAY_IMPORT[part] | {part}
+    wrong = {name for name in _imports(MODULES[module]) if _part(name) not in allowed}
+    assert not wrong
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if _part(name) in APART])
+def test_interchangeable_parts_do_not_know_each_other(module: str) -> None:
+    """A store never imports another store, a gateway never another gateway."""
+    allowed = {"", _room(module)} | (SHARED_BY_GATEWAYS if _part(module) == "gateways" else set())
+    wrong = {
+        name
+        for name in _imports(MODULES[module])
+        if _part(name) == _part(module) and _room(name) not in allowed
+    }
+    assert not wrong
+
+
+def test_the_shared_parts_of_gateways_import_no_gateway() -> None:
+    """What gateways stand on stands on none of them."""
+    shared = [m for m in MODULES if _part(m) == "gateways" and _room(m) in SHARED_BY_GATEWAYS]
+    wrong = {
+        (module, name)
+        for module in shared
+        for name in _imports(MODULES[module])
+        if _part(name) == "gateways" and _room(name) not in SHARED_BY_GATEWAYS | {""}
+    }
+    assert not wrong
+
+
+def test_no_import_cycles() -> None:
+    """Following imports never leads back to where one started."""
+    graph = {module: _imports(path) & MODULES.keys() for module, path in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " imports ".join((*trail[trail.index(module) :], module))
+        if module not in done:
+            for name in sorted(graph[module]):
+                if name != module:
+                    visit(name, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_the_engine_knows_no_transport() -> None:
+    """Neither the engine nor what it stands on imports a library of a transport or a database."""
+    transports = {"apsw", "picows", "uvicorn", "starlette", "httpx", "websockets", "jwt"}
+    parts = NOUNS | CONTRACTS | {"engine", "wire"}
+    for module, path in MODULES.items():
+        if _part(module) in parts:
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Import):
+                    names = {alias.name for alias in node.names}
+                else:
+                    names = {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
+                assert not {name.partition(".")[0] for name in names} & transports, module
