@@ -81,9 +81,7 @@ _ROWS = (
         "The message can no longer be recalled: {window_seconds} seconds have passed",
         "消息发送已超过 {window_seconds} 秒，无法撤回",
     ),
-    _row(
-        _R, "too_many_subscriptions", "At most {limit} subscriptions", "订阅数量已达上限 {limit}"
-    ),
+    _row(_R, "too_many_subscriptions", "At most {limit} subscriptions", "订阅数量已达上限 {limit}"),
     _row(
         _M,
         "members_unreachable",

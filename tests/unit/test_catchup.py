@@ -1,5 +1,7 @@
 """Catching up, the pure part: where a subscription begins, and hidden ranges."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,7 +74,7 @@ def test_every_position_is_covered_once(seen: set[int], after: int, more: int) -
             covered.append(found.position)
     assert covered == list(range(after + 1, through + 1))
     runs = [f.type == EventType.HIDDEN for f in filled]
-    assert not any(a and b for a, b in zip(runs, runs[1:], strict=False))
+    assert not any(a and b for a, b in pairwise(runs))
 
 
 def page(entries: list[int], through: int, head: int, *stays: tuple[int, int | None]) -> LogPage:

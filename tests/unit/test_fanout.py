@@ -25,7 +25,7 @@ class Wanted:
         self.names.discard(conversation)
 
     def publish(self, batch: Batch) -> None:
-        raise AssertionError("the fan-out never publishes")
+        raise AssertionError(f"the fan-out never publishes: {batch}")
 
     async def open(self, handler: Any) -> None: ...
 
