@@ -1,0 +1,130 @@
+"""The HTTP API as an application's own server uses it: users, groups, members, tokens.
+
+Every call is repeated while the connection fails or the answer says that a retry can help, and
+each is one that may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from qunxin.errors import ERRORS
+from qunxin.replay.plan import Message
+
+_FIRST_BACKOFF_SECONDS: Final = 0.05
+_LAST_BACKOFF_SECONDS: Final = 1.0
+_TIMEOUT_SECONDS: Final = 15.0
+
+
+class ApiRefused(Exception):  # noqa: N818
+    """An answer that a retry cannot change."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        self.status = status
+        self.code = code
+        super().__init__(f"{status} {code}: {detail}")
+
+
+class Api:
+    """A client with an API key. Calls may run side by side."""
+
+    def __init__(self, url: str, key: str, connections: int = 32) -> None:
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._http = httpx.AsyncClient(
+            base_url=url.rstrip("/"),
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_TIMEOUT_SECONDS,
+            limits=limits,
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def put_user(self, user: str, **fields: str) -> None:
+        await self._ask("PUT", f"/v1/users/{quote(user)}", fields)
+
+    async def put_group(self, group: str, name: str, owner: str, members: tuple[str, ...]) -> None:
+        body = {"name": name, "owner": owner, "members": members}
+        await self._ask("PUT", f"/v1/groups/{quote(group)}", body)
+
+    async def add_member(self, group: str, user: str, token: str | None = None) -> int:
+        """The membership version, which is the position of the entry that says so."""
+        path = f"/v1/groups/{quote(group)}/members"
+        done = await self._ask("POST", path, {"users": [user]}, token)
+        return int(done["membership_version"])
+
+    async def remove_member(self, group: str, user: str, token: str | None = None) -> int:
+        """As `add_member`; 0 where a repeat finds the user gone and the answer tells no
+        version."""
+        path = f"/v1/groups/{quote(group)}/members/{quote(user)}"
+        try:
+            done = await self._ask("DELETE", path, None, token)
+        except ApiRefused as refused:
+            if refused.code != "not_a_member":
+                raise
+            return await self.membership_version(group)
+        return int(done["membership_version"])
+
+    async def membership_version(self, group: str) -> int:
+        return int((await self._ask("GET", f"/v1/groups/{quote(group)}"))["membership_version"])
+
+    async def token(self, user: str) -> str:
+        return str((await self._ask("POST", "/v1/tokens", {"user": user}))["token"])
+
+    async def send(self, message: Message) -> dict[str, Any]:
+        """Send as the operator. The receipt."""
+        body = {"type": message.type, "text": message.text, "key": message.key}
+        return await self._ask("POST", "/v1/messages", body)
+
+    async def recall(self, conversation: str, position: int, token: str) -> int:
+        """The position of the recall's entry."""
+        path = f"/v1/conversations/{quote(conversation, safe='')}/entries/{position}/recall"
+        return int((await self._ask("POST", path, {}, token))["position"])
+
+    async def _ask(
+        self, method: str, path: str, body: Any = None, token: str | None = None
+    ) -> dict[str, Any]:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        backoff = _FIRST_BACKOFF_SECONDS
+        while True:
+            wait: float | None = None
+            try:
+                response = await self._request(method, path, body, headers)
+            except httpx.TransportError:
+                wait = backoff
+            else:
+                if response.is_success:
+                    answer: dict[str, Any] = msgspec.json.decode(response.content)
+                    return answer
+                wait = _retry_after(response)
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
+            backoff = min(2 * backoff, _LAST_BACKOFF_SECONDS)
+
+    async def _request(
+        self, method: str, path: str, body: Any, headers: dict[str, str]
+    ) -> httpx.Response:
+        if body is None:
+            return await self._http.request(method, path, headers=headers)
+        headers = {**headers, "Content-Type": "application/json"}
+        content = msgspec.json.encode(body)
+        return await self._http.request(method, path, content=content, headers=headers)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds to wait before the same request again; raises `ApiRefused` where none helps."""
+    try:
+        problem = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        problem = {}
+    code = str(problem.get("code", "")) if isinstance(problem, dict) else ""
+    spec = ERRORS.get(code)
+    if spec is None or not spec.retryable:
+        raise ApiRefused(response.status_code, code, response.text[:500])
+    return min(float(problem.get("retry_after") or 1.0), _LAST_BACKOFF_SECONDS)
