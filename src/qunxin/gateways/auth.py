@@ -1,0 +1,155 @@
+"""Who is asking: API keys and users' tokens.
+
+A token is a JWT (RFC 7519) signed with HS256: `sub` names the user, `exp` and `aud` are
+required. Which algorithm a signature must have is a property of our key, never of the token. An
+API key begins with ``qx_`` and is looked up by the engine, which keeps only its digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeGuard
+
+import jwt
+import msgspec
+
+from qunxin.clock import Clock, SystemClock
+from qunxin.engine import Engine
+from qunxin.engine.access import SYSTEM, Caller
+from qunxin.errors import QunxinError
+from qunxin.gateways.keyring import TokenKey, TokenKeys
+from qunxin.model import MAX_INTEGER, UserState, is_valid_id
+
+DEFAULT_AUDIENCE: Final = "qunxin"
+DEFAULT_TOKEN_SECONDS: Final = 3600
+MAX_TOKEN_SECONDS: Final = 30 * 24 * 3600
+LEEWAY_SECONDS: Final = 5
+"""How far clocks may differ between who signs and who verifies."""
+
+API_KEY_PREFIX: Final = "qx_"
+_MAX_TOKEN_LENGTH: Final = 4096
+_REQUIRED: Final = ("sub", "exp", "aud")
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What a valid token says: who, and until when (milliseconds since 1970)."""
+
+    user: str
+    expires_at_ms: int
+
+
+class Authenticator:
+    """Makes and checks credentials. Whether an account may act now is the engine's knowledge:
+    `authenticate_http` asks it, `verify_token` does not."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        keys: TokenKeys,
+        *,
+        audience: str = DEFAULT_AUDIENCE,
+        clock: Clock | None = None,
+    ) -> None:
+        self._engine = engine
+        self._keys = keys
+        self._audience = audience
+        self._clock = clock or SystemClock()
+
+    def use_keys(self, keys: TokenKeys) -> None:
+        """Sign and verify with `keys` from now on."""
+        self._keys = keys
+
+    def issue_token(self, user: str, ttl_seconds: int = DEFAULT_TOKEN_SECONDS) -> tuple[str, int]:
+        """A token for `user`, and when it expires (milliseconds since 1970). Raises
+        `invalid_request` for an id that cannot be, or a time outside 1 second to 30 days."""
+        if not is_valid_id(user):
+            raise QunxinError("invalid_request", detail="user: not a valid id")
+        if not 1 <= ttl_seconds <= MAX_TOKEN_SECONDS:
+            raise QunxinError("invalid_request", detail=f"ttl_seconds: 1 to {MAX_TOKEN_SECONDS}")
+        now = self._clock.now_ms() // 1000
+        claims = {"sub": user, "aud": self._audience, "iat": now, "exp": now + ttl_seconds}
+        key = self._keys.signing
+        token = jwt.encode(claims, key.secret, key.algorithm, headers={"kid": key.id})
+        return token, claims["exp"] * 1000
+
+    def verify_token(self, token: str) -> Identity:
+        """Whom a token is for. Raises `token_expired`, or `unauthenticated` for everything else
+        that is wrong with it."""
+        if len(token) > _MAX_TOKEN_LENGTH:
+            raise QunxinError("unauthenticated", detail="the token is too long")
+        claims = self._verified_claims(token, self._key_of(token))
+        user, expires = claims["sub"], claims["exp"]
+        if not is_valid_id(user):
+            raise QunxinError("unauthenticated", detail="the token's sub is not a user id")
+        if not _is_time(expires):
+            raise QunxinError("unauthenticated", detail="the token's exp is not a time")
+        if (expires + LEEWAY_SECONDS) * 1000 <= self._clock.now_ms():
+            raise QunxinError("token_expired")
+        self._check_begun(claims.get("nbf", 0))
+        return Identity(user, int(expires * 1000))
+
+    async def authenticate_http(self, headers: Mapping[str, str]) -> Caller:
+        """The caller whom the `Authorization` header names (header names in lower case).
+
+        Raises `unauthenticated`, `token_expired`, and for a token of an account that may not act
+        `user_not_found`, `user_erased` or `user_suspended`.
+        """
+        scheme, _, credential = headers.get("authorization", "").partition(" ")
+        credential = credential.strip()
+        if scheme.lower() != "bearer" or not credential:
+            raise QunxinError(
+                "unauthenticated", detail="send Authorization: Bearer with an API key or a token"
+            )
+        if credential.startswith(API_KEY_PREFIX):
+            return await self._engine.find_key(credential)
+        identity = self.verify_token(credential)
+        user = await self._engine.get_user(identity.user, caller=SYSTEM)
+        if user.state is UserState.SUSPENDED:
+            raise QunxinError("user_suspended", user=user.user)
+        return Caller.as_user(user.user)
+
+    def _check_begun(self, not_before: object) -> None:
+        """The optional claim `nbf`: not to be accepted before it (RFC 7519, 4.1.5)."""
+        if not _is_time(not_before):
+            raise QunxinError("unauthenticated", detail="the token's nbf is not a time")
+        if (not_before - LEEWAY_SECONDS) * 1000 > self._clock.now_ms():
+            raise QunxinError("unauthenticated", detail="the token is not valid yet")
+
+    def _key_of(self, token: str) -> TokenKey:
+        """The key a token names by its id; the active one where it names none."""
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid", self._keys.active)
+            return self._keys.find(key_id)
+        except (jwt.InvalidTokenError, KeyError, ValueError):
+            raise QunxinError("unauthenticated", detail="the token is not valid") from None
+
+    def _verified_claims(self, token: str, key: TokenKey) -> dict[str, Any]:
+        """The claims of a token with our signature and audience. Times are checked by the
+        caller, against a clock that tests can replace."""
+        try:
+            return jwt.decode(
+                token,
+                key.secret,
+                algorithms=[key.algorithm],
+                audience=self._audience,
+                options={
+                    "require": list(_REQUIRED),
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+        except jwt.MissingRequiredClaimError as error:
+            detail = f"the token lacks the claim {error.claim}"
+        except jwt.InvalidAudienceError:
+            detail = f"the token's aud is not {self._audience}"
+        except (jwt.InvalidTokenError, ValueError):
+            detail = "the token is not valid"
+        raise QunxinError("unauthenticated", detail=detail)
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    """Whether `value` can be a NumericDate (RFC 7519, 2); a fraction is allowed."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= MAX_INTEGER // 1000

@@ -1,0 +1,88 @@
+"""Which names this server answers to, and which web pages may talk to it.
+
+The `Host` check stops DNS rebinding: a hostile page cannot make a browser talk to this server
+under a name of its own. The `Origin` check stops other sites' pages; it is needed for WebSockets
+above all, which browsers open across sites without asking. Pure; both gateways ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from qunxin.errors import QunxinError
+
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class SitePolicy:
+    """The allowed names and origins.
+
+    Always allowed as `Host`: the loopback names, and the very address that the connection came
+    to (no name can be rebound to make those two agree). `hosts` adds names, without port; ``*``
+    allows all. `origins` adds web origins (``https://chat.example``); ``*`` allows all. A page
+    that was served under the same host is always allowed.
+    """
+
+    def __init__(self, hosts: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
+        self._hosts = {*LOOPBACK_NAMES, *(_host_name(host) for host in hosts)}
+        self._any_host = "*" in hosts
+        self._origins = {_normal_origin(origin) for origin in origins}
+        self._any_origin = "*" in origins
+
+    def check_host(self, host: str | None, local_address: str | None) -> None:
+        """Refuse a `Host` header that does not name this server; `local_address` is the IP
+        address that the connection came to. Raises `invalid_request`."""
+        if not host:
+            raise QunxinError("invalid_request", detail="the Host header is missing")
+        name = _host_name(host)
+        if self._any_host or name in self._hosts or (name and name == local_address):
+            return
+        raise QunxinError(
+            "invalid_request", detail="this server does not answer to that Host; see allowed_hosts"
+        )
+
+    def check_origin(self, origin: str | None, host: str | None) -> bool:
+        """Whether `origin` is another site that is allowed (and so needs CORS headers); False
+        for no origin and for our own pages. Raises `forbidden`."""
+        if origin is None or _same_site(origin, host):
+            return False
+        if self._any_origin or _normal_origin(origin) in self._origins:
+            return True
+        raise QunxinError(
+            "forbidden", detail="pages of this origin may not use this server; see allowed_origins"
+        )
+
+
+def _host_name(host: str) -> str:
+    """The name in a `Host` value, lower case, without port, brackets and a final dot."""
+    try:
+        return (urlsplit(f"//{host.strip()}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
+
+
+def _normal_origin(origin: str) -> str:
+    """Scheme, host and port of an origin, a default port left out; itself where it has none
+    (``null``)."""
+    try:
+        parts = urlsplit(origin.strip().lower())
+        port = parts.port
+    except ValueError:
+        return ""
+    if not parts.hostname:
+        return origin
+    shown = "" if port is None or _DEFAULT_PORTS.get(parts.scheme) == port else f":{port}"
+    return f"{parts.scheme}://{parts.hostname}{shown}"
+
+
+def _same_site(origin: str, host: str | None) -> bool:
+    """Whether `origin` is where the request itself went. The scheme is not compared: behind a
+    proxy that ends TLS this server does not know its own."""
+    normal = _normal_origin(origin)
+    scheme = normal.partition("://")[0]
+    if host is None or scheme not in _DEFAULT_PORTS:
+        return False
+    return normal == _normal_origin(f"{scheme}://{host}")
