@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,22 +35,26 @@ def run_cli(*arguments: str, timeout: float = 30) -> subprocess.CompletedProcess
 
 
 class ServerProcess:
-    """`qunxin serve` on a folder; may be started again after `stop` or `kill`, on its port."""
+    """`qunxin serve` on a folder; may be started again after `stop` or `kill`, on its port.
 
-    def __init__(self, data_folder: Path, *options: str) -> None:
+    `wrapper` is a command that becomes the server, such as ``strace -D``.
+    """
+
+    def __init__(self, data_folder: Path, *options: str, wrapper: Sequence[str] = ()) -> None:
         self.data_folder = data_folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.websocket_url = f"ws://127.0.0.1:{self.port}/connection/websocket"
         self.key = ""
         self._options = options
+        self._wrapper = tuple(wrapper)
         self._log = data_folder.with_name(data_folder.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """On return the server answers `/health/ready`."""
         serve = ["serve", "--data", str(self.data_folder), "--port", str(self.port)]
-        command = [sys.executable, "-m", "qunxin", *serve, *self._options]
+        command = [*self._wrapper, sys.executable, "-m", "qunxin", *serve, *self._options]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
