@@ -62,10 +62,11 @@ async def _tasks_end() -> AsyncIterator[None]:
     """Made first, so torn down last, after the fixtures that the test uses."""
     before = asyncio.all_tasks()
     yield
-    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    this = asyncio.current_task()
+    left = {task for task in asyncio.all_tasks() - before if task is not this}
     if left:
         await asyncio.wait(left, timeout=0.1)
-    names = [repr(task) for task in left if task is not None and not task.done()]
+    names = [repr(task) for task in left if not task.done()]
     if names:
         pytest.fail("tasks left behind: " + "; ".join(names))
 
