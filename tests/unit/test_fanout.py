@@ -190,3 +190,22 @@ async def test_a_recall_cancels_what_waits() -> None:
     first = [device.entries[0].recalled for device in devices]
     assert first == [None, None, 2, 2, 2, 2]
     assert all(device.positions == [1, 2] for device in devices)
+
+
+def test_a_leaving_that_comes_late_ends_nobody_who_has_come_back() -> None:
+    """A device that read of leaving and rejoining in the log is not ended by the old batch."""
+    index, _ = fanout()
+    back = Device(index, "回", position=4)
+    index.handle(batch(event(2, EventType.LEFT, users=["回"], reason="removed")))
+    assert back.ended is None
+    index.handle(batch(message(5)))
+    assert back.positions == [5]
+
+
+def test_a_message_recalled_in_its_own_batch_is_a_tombstone() -> None:
+    """Committed and recalled in one transaction: nobody is handed the content."""
+    index, _ = fanout()
+    device = Device(index, "甲")
+    index.handle(batch(message(1), event(2, EventType.RECALLED, target=1)))
+    assert device.positions == [1, 2]
+    assert device.entries[0].recalled == 2

@@ -123,10 +123,11 @@ class Fanout:
         name = batch.conversation
         if name not in self._index:
             return
-        targets = [e.body["target"] for e in batch.entries
-                   if e.type == EventType.RECALLED and e.body]  # fmt: skip
-        if targets:
-            self._cancel_recalled(name, batch.entries, targets)
+        recalls = {e.body["target"]: e.position for e in batch.entries
+                   if e.type == EventType.RECALLED and e.body}  # fmt: skip
+        if recalls:
+            self._cancel_recalled(name, recalls)
+            batch = Batch(name, _erased(batch.entries, recalls))
         for delivery, ending in _parts(batch):
             self._deliver(delivery)
             if ending is not None:
@@ -150,7 +151,11 @@ class Fanout:
         return found
 
     def _end(self, name: str, ending: Entry) -> None:
-        """Those whom `ending` takes out of the conversation get it and nothing after it."""
+        """Those whom `ending` takes out of the conversation get it and nothing after it.
+
+        Whoever is in step stands exactly at `ending` now. Who stands above it has read of it in
+        the log and has come back since; the others are reading the log.
+        """
         body = ending.body or {}
         whole = ending.type == EventType.DISSOLVED
         users = frozenset(body.get("users", ()))
@@ -161,7 +166,7 @@ class Fanout:
             self._finish(name, leaving)
         reason = "dissolved" if whole else str(body.get("reason", "left"))
         for subscription in leaving:
-            if subscription.live and subscription.position >= ending.position:
+            if subscription.live and subscription.position == ending.position:
                 self.remove(subscription)
                 subscription.ended(subscription, reason)
 
@@ -190,18 +195,18 @@ class Fanout:
         if self._jobs:
             self._schedule()
 
-    def _cancel_recalled(self, name: str, entries: tuple[Entry, ...], targets: list[int]) -> None:
-        """Take the content of `targets` out of what still waits in slices."""
+    def _cancel_recalled(self, name: str, recalls: dict[int, int]) -> None:
+        """Take the content of the recalled messages out of what still waits in slices."""
         self._recalls[name] = self._recalls.get(name, 0) + 1
-        at = {e.body["target"]: e.position for e in entries
-              if e.type == EventType.RECALLED and e.body}  # fmt: skip
         for job in self._jobs.get(name, ()):
             old = job.delivery
-            if any(old.first <= target <= old.last for target in targets):
-                kept = tuple(
-                    tombstone(e, at[e.position]) if e.position in at else e for e in old.entries
-                )
-                job.delivery = Delivery(name, kept, old.first, old.last)
+            if any(old.first <= target <= old.last for target in recalls):
+                job.delivery = Delivery(name, _erased(old.entries, recalls), old.first, old.last)
+
+
+def _erased(entries: tuple[Entry, ...], recalls: dict[int, int]) -> tuple[Entry, ...]:
+    """`entries` with tombstones in place of the recalled messages: position to its recall's."""
+    return tuple(tombstone(e, recalls[e.position]) if e.position in recalls else e for e in entries)
 
 
 def tombstone(entry: Entry, recalled: int) -> Entry:
