@@ -79,6 +79,10 @@ class Session:
         self._inbox = str(Conversation.inbox(user))
         self._inbox_known = 0
         self._left: dict[str, int] = {}
+        self._noted: dict[str, int] = {}
+        """By conversation: the position of the latest joining that the inbox told of."""
+        self._unmarked: dict[str, Subscription] = {}
+        """Given up, with entries handed over since the last mark."""
         self._waiting: dict[Subscription, None] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -89,15 +93,17 @@ class Session:
     async def prepare(self, positions: Mapping[str, Position]) -> None:
         """Check the account and plan every subscription; the engine calls it once.
 
-        Raises `user_not_found`, `user_erased` or `user_suspended`. The inbox is watched from
-        before the conversations are read, so that none gained meanwhile is missed.
+        Raises `user_not_found`, `user_erased`, `user_suspended`, or `shutting_down` where the
+        session was ended meanwhile. The inbox is watched from
+        before the conversations are read, so that none gained meanwhile is missed; the account
+        is checked after them, so that a change above the inbox's start is in what follows.
         """
         inbox = self._add(self._inbox, 0)
         store, settings = self._context.store, self._context.settings
         self._inbox_known = (await store.read_heads([self._inbox]))[self._inbox]
-        await self._check_account()
         fixed = await store.read_conversations(self.user, [self._inbox, str(BROADCAST)])
         recent, _ = await store.list_conversations(self.user, limit=settings.recent_conversations)
+        await self._check_account()
         rows = {row.conversation: row for row in (*fixed, *recent)}
         budget = settings.recovery_budget_entries
         starts = []
@@ -108,6 +114,8 @@ class Session:
             known = inbox if row.conversation == self._inbox else None
             self._begin(known or self._add(row.conversation, 0), start)
         self.starts = tuple(starts)
+        if self._closed:
+            raise QunxinError("shutting_down")
 
     async def _check_account(self) -> None:
         user = await self._context.store.read_user(self.user)
@@ -165,6 +173,8 @@ class Session:
             raise
         if start is None:
             self._drop(subscription)
+            if conversation in self._noted:
+                self._start_gain(conversation)
             raise QunxinError("conversation_not_found")
         self._begin(subscription, start)
         return start
@@ -181,7 +191,7 @@ class Session:
         subscription = self._subscriptions.get(conversation)
         if subscription is None or conversation == self._inbox:
             return False
-        self._drop(subscription)
+        self._give_up(subscription)
         return True
 
     async def _plan(self, conversation: str, position: Position | None) -> SubscriptionStart | None:
@@ -250,6 +260,8 @@ class Session:
                 context.observer.caught_up(len(delivery.entries))
                 subscription.position = delivery.last
                 subscription.deliver(delivery)
+                if not self._holds(subscription):
+                    return
             newest = max(page.head, subscription.head_seen)
             if newest == page.head and has_ended(page, subscription.position):
                 self._membership_ended(subscription, "left")
@@ -265,9 +277,19 @@ class Session:
     # --- membership --------------------------------------------------------------------------
 
     def _membership_ended(self, subscription: Subscription, reason: str) -> None:
+        name = subscription.conversation
+        self._give_up(subscription)
+        self._sink.unsubscribed(name, reason)
+        if self._noted.get(name, 0) > subscription.position:
+            self._start_gain(name)
+
+    def _give_up(self, subscription: Subscription) -> None:
+        """Drop a subscription, and remember what it was given."""
+        name, position = subscription.conversation, subscription.position
         self._drop(subscription)
-        self._left[subscription.conversation] = subscription.position
-        self._sink.unsubscribed(subscription.conversation, reason)
+        self._left[name] = max(position, self._left.get(name, 0))
+        if position > subscription.marked:
+            self._unmarked[name] = subscription
 
     def _deliver_inbox(self, delivery: Delivery) -> None:
         """Inbox entries go to the device like any others, and tell the session what changed."""
@@ -280,7 +302,8 @@ class Session:
         body = entry.body or {}
         if entry.type in (EventType.MEMBER, EventType.CONTACT):
             name = str(body["conversation_joined"])
-            self._context.tasks.start(f"gain {name}", self._gain(name))
+            self._noted[name] = body.get("joined", 0)
+            self._start_gain(name)
         elif entry.type == EventType.ACCOUNT:
             reason = _ACCOUNT_ENDS.get(body["state"])
             if reason is not None:
@@ -288,24 +311,37 @@ class Session:
         elif entry.type == EventType.SESSIONS_ENDED:
             self._end(CloseReason.SESSIONS_ENDED)
 
+    def _start_gain(self, conversation: str) -> None:
+        self._context.tasks.start(f"gain {conversation}", self._gain(conversation))
+
     async def _gain(self, conversation: str) -> None:
-        """Subscribe to a conversation that the user has just come into."""
+        """Subscribe to a conversation that the user has just come into.
+
+        Removed and added again while this reads, the user is a member by the end: the later note
+        finds this under way, so it is this one that looks again. A note that finds the
+        subscription of the former stay is looked at when that ends.
+        """
         limit = self._context.settings.max_subscriptions
-        if self._closed or conversation in self._subscriptions:
-            return
-        if len(self._subscriptions) >= limit:
-            return
-        subscription = self._add(conversation, 0)
-        try:
-            row = await self._row(conversation)
-        except QunxinError as error:
-            _log.warning("session %s cannot follow its inbox: %s", self.id, error.code)
-            self._end(CloseReason.FAILED)
-            return
-        if subscription.closed:
-            return
-        if row is None:
+        while not self._closed and conversation not in self._subscriptions:
+            if len(self._subscriptions) >= limit:
+                return
+            noted = self._noted.get(conversation)
+            subscription = self._add(conversation, 0)
+            try:
+                row = await self._row(conversation)
+            except QunxinError as error:
+                _log.warning("session %s cannot follow its inbox: %s", self.id, error.code)
+                self._end(CloseReason.FAILED)
+                return
+            if row is not None:
+                self._begin_gained(subscription, row)
+                return
             self._drop(subscription)
+            if self._noted.get(conversation) == noted:
+                return
+
+    def _begin_gained(self, subscription: Subscription, row: ConversationRow) -> None:
+        if subscription.closed:
             return
         start = self._plan_gained(row)
         self._begin(subscription, start)
@@ -327,7 +363,8 @@ class Session:
         """What has been handed to the sink and was not marked before; None where nothing was.
         Taken when a ping is written behind it."""
         moved = []
-        for subscription in self._subscriptions.values():
+        ended, self._unmarked = self._unmarked, {}
+        for subscription in (*ended.values(), *self._subscriptions.values()):
             if subscription.position > subscription.marked:
                 subscription.marked = subscription.position
                 moved.append((subscription, subscription.position))
@@ -365,10 +402,10 @@ class Session:
 
     def _release(self) -> bool:
         """Leave the index; True the first time."""
+        for subscription in list(self._subscriptions.values()):
+            self._drop(subscription)
         if self._closed:
             return False
         self._closed = True
-        for subscription in list(self._subscriptions.values()):
-            self._drop(subscription)
         self._context.session_closed(self)
         return True
