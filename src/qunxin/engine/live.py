@@ -60,7 +60,11 @@ class LiveQueue:
             self.session.end(CloseReason.SLOW)
 
     def close(self, reason: CloseReason) -> None:
+        """What waits is given up, since no recall reaches it any more: whoever comes back is
+        served from what was taken. A node that goes down learns of no recall, so it stays."""
         self.closed = reason
+        if reason is not CloseReason.SHUTTING_DOWN:
+            self._items.clear()
         self._changed.set()
 
     async def drained(self) -> None:
