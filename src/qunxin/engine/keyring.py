@@ -30,6 +30,7 @@ class KeyOperations(Core):
     """Keys for programs that act for users."""
 
     _keys: dict[str, ApiKey] | None = None
+    _key_changes = 0
 
     async def create_key(
         self, name: str, *, scopes: Iterable[str] | None = None, caller: Caller = SYSTEM
@@ -48,7 +49,7 @@ class KeyOperations(Core):
         names = tuple(sorted(wanted))
         row = ApiKey(identity, name, _digest(key), names, self.clock.now_ms())
         await self.commit(PutApiKey(row), caller)
-        self._keys = None
+        self._forget_keys()
         return NewApiKey(identity, name, names, key)
 
     async def list_keys(self, *, caller: Caller = SYSTEM) -> tuple[ApiKey, ...]:
@@ -60,7 +61,7 @@ class KeyOperations(Core):
         """End a key. On return it is refused here. Raises `not_found`."""
         check_access(caller, "key.revoke")
         result = await self.commit(RevokeApiKey(id), caller)
-        self._keys = None
+        self._forget_keys()
         if not isinstance(result, ApiKey):
             raise TypeError("the store answered a revocation with something else")
         return result
@@ -71,9 +72,7 @@ class KeyOperations(Core):
         The digest of a random 256-bit secret needs no slow hash, and none that a guess could be
         timed against: it is looked up by its public part and compared in constant time.
         """
-        keys = self._keys
-        if keys is None:
-            keys = self._keys = {key.id: key for key in await self.store.read_api_keys()}
+        keys = await self._known_keys()
         parts = secret.split("_", 2)
         found = keys.get(parts[1]) if len(parts) == 3 and parts[0] == _PREFIX else None
         if found is None or not secrets.compare_digest(found.digest, _digest(secret)):
@@ -81,6 +80,19 @@ class KeyOperations(Core):
         if found.revoked is not None:
             raise QunxinError("unauthenticated", detail="the API key has been revoked")
         return Caller.as_key(frozenset(Scope(name) for name in found.scopes), found.id)
+
+    def _forget_keys(self) -> None:
+        self._keys = None
+        self._key_changes += 1
+
+    async def _known_keys(self) -> dict[str, ApiKey]:
+        """All keys by id, kept where none changed while they were read."""
+        while self._keys is None:
+            changes = self._key_changes
+            read = {key.id: key for key in await self.store.read_api_keys()}
+            if changes == self._key_changes:
+                self._keys = read
+        return self._keys
 
 
 def _check_scopes(scopes: Iterable[str] | None) -> frozenset[Scope]:
