@@ -136,11 +136,16 @@ def check_access(caller: Caller, operation: str, *, about: str | None = None) ->
         raise QunxinError("forbidden", detail="you may act for yourself only")
 
 
+def acting_user(caller: Caller, acting: str | None) -> str | None:
+    """Who acts: the user themself, or whom a key names (None: the key itself)."""
+    return acting if caller.is_key else caller.user
+
+
 def fence(caller: Caller, operation: str, acting: str | None = None) -> Fence | None:
     """The condition on the store that the rule asks for: on the caller, or, for a key that acts
     for a user (`acting`), on that user. None where there is none."""
     rule = RULES[operation]
-    actor = acting if caller.is_key else caller.user
+    actor = acting_user(caller, acting)
     if actor is None or not isinstance(rule.user, Role):
         return None
     return Fence(actor, rule.user, above_target=operation in _ABOVE_TARGET)

@@ -46,16 +46,18 @@ class Core:
         """
         facts = {name: value for name, value in error.facts.items() if name != "former"}
         shown = QunxinError(error.code, retry_after=error.retry_after, **facts)
-        if caller.user is None or group is None:
+        if caller.user is None:
+            return shown
+        if "unreachable" in facts:
+            named = await self.shown_reasons(tuple(facts["unreachable"]), caller, group)
+            return QunxinError(error.code, **{**facts, "unreachable": named})
+        if group is None:
             return shown
         about_caller = error.code == "not_a_member" and facts.get("user") == caller.user
         if (error.code == "group_dissolved" or about_caller) and not await self.was_member(
             group, caller.user
         ):
             return QunxinError("group_not_found")
-        if "unreachable" in facts:
-            named = await self.shown_reasons(tuple(facts["unreachable"]), caller, group)
-            return QunxinError(error.code, **{**facts, "unreachable": named})
         return shown
 
     async def was_member(self, group: str, user: str) -> bool:

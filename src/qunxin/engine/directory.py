@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from qunxin.engine.access import SYSTEM, Caller, check_access, fence
+from qunxin.engine.access import SYSTEM, Caller, acting_user, check_access, fence
 from qunxin.engine.core import Core, check_id, check_limit, veiled
 from qunxin.engine.results import GroupPut, MembersChange, UserPut
 from qunxin.errors import QunxinError
@@ -124,7 +124,7 @@ class DirectoryOperations(Core):
             history=_convert("history", history, History),
             require=_convert("require", require, Require),
             muted=muted,
-            by=acting or caller.user or owner,
+            by=acting_user(caller, acting) or (owner if creating else None),
             fence=fence(caller, "group.update", acting),
             limit=self.settings.max_group_members,
         )
@@ -149,7 +149,7 @@ class DirectoryOperations(Core):
         check_access(caller, "group.dissolve")
         command = DissolveGroup(
             check_id("group", group),
-            by=acting or caller.user,
+            by=acting_user(caller, acting),
             fence=fence(caller, "group.dissolve", acting),
         )
         return _expect(await self.commit(command, caller, group), Group)
@@ -192,7 +192,7 @@ class DirectoryOperations(Core):
         command = AddMembers(
             check_id("group", group),
             self._check_users(users),
-            by=acting or caller.user,
+            by=acting_user(caller, acting),
             fence=fence(caller, "member.add", acting),
             limit=self.settings.max_group_members,
         )
@@ -203,7 +203,7 @@ class DirectoryOperations(Core):
     ) -> MembersChange:
         """Take `user` out; their own wish where they are the one who acts. On return nothing
         with a later position reaches them. Raises `not_a_member`, `last_owner`."""
-        actor = acting if caller.is_key else caller.user
+        actor = acting_user(caller, acting)
         leaving = actor == user
         operation = "member.leave" if leaving else "member.remove"
         check_access(caller, operation)
@@ -234,7 +234,7 @@ class DirectoryOperations(Core):
             check_id("user", user),
             role=_role(role),
             muted=muted,
-            by=acting or caller.user,
+            by=acting_user(caller, acting),
             fence=fence(caller, operation, acting),
         )
         return _expect(await self.commit(command, caller, group), Member)

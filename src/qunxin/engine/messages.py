@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from qunxin.engine.access import SYSTEM, Caller, check_access
+from qunxin.engine.access import SYSTEM, Caller, acting_user, check_access
 from qunxin.engine.catchup import fill_hidden, last_readable
 from qunxin.engine.content import check_content, check_key, content_digest
 from qunxin.engine.core import Core, check_conversation, check_id, check_limit, group_of, veiled
@@ -119,7 +119,7 @@ class MessageOperations(Core):
         `entry_not_found`, `recall_window_over`, `forbidden`."""
         check_access(caller, "message.recall", about=acting)
         found = check_conversation(conversation)
-        actor = acting if caller.is_key else caller.user
+        actor = acting_user(caller, acting)
         if caller.user is not None:
             await self._check_readable(found, position, caller.user)
         command = Recall(
@@ -152,7 +152,8 @@ class MessageOperations(Core):
     ) -> EntriesPage:
         """A page of a log as `reader` may see it (a key without one sees all), ascending, hidden
         ranges explicit. With `after` the first entries above it; else the last ones below
-        `before`, or below the end. Raises `conversation_not_found`."""
+        `before`, or below the end. Raises `conversation_not_found`; to keys `group_not_found` and
+        `not_a_member`."""
         check_access(caller, "conversation.entries", about=reader)
         found = check_conversation(conversation)
         check_limit(limit, MAX_PAGE)
@@ -167,6 +168,8 @@ class MessageOperations(Core):
         )
         if reading is not None and not page.intervals:
             await self._refuse_stranger(found, reading, caller)
+        elif page.head == 0 and found.kind is ConversationKind.GROUP:
+            raise QunxinError("group_not_found")
         return self._entries_page(conversation, page, after, before, reading is None)
 
     def _entries_page(
@@ -210,7 +213,7 @@ class MessageOperations(Core):
         check_limit(limit, MAX_PAGE)
         _check_position(position)
         wanted = _check_state(state)
-        actor = caller.user if caller.user is not None else acting
+        actor = acting_user(caller, acting)
         full = actor is None or await self._check_ledger(found, position, actor)
         page = await self.store.list_deliveries(
             conversation, position, state=wanted, cursor=cursor, limit=limit
