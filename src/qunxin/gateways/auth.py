@@ -67,10 +67,11 @@ class Authenticator:
         if not 1 <= ttl_seconds <= MAX_TOKEN_SECONDS:
             raise QunxinError("invalid_request", detail=f"ttl_seconds: 1 to {MAX_TOKEN_SECONDS}")
         now = self._clock.now_ms() // 1000
-        claims = {"sub": user, "aud": self._audience, "iat": now, "exp": now + ttl_seconds}
+        expires = now + ttl_seconds
+        claims = {"sub": user, "aud": self._audience, "iat": now, "exp": expires}
         key = self._keys.signing
         token = jwt.encode(claims, key.secret, key.algorithm, headers={"kid": key.id})
-        return token, claims["exp"] * 1000
+        return token, expires * 1000
 
     def verify_token(self, token: str) -> Identity:
         """Whom a token is for. Raises `token_expired`, or `unauthenticated` for everything else
@@ -108,7 +109,7 @@ class Authenticator:
             raise QunxinError("user_suspended", user=user.user)
         return Caller.as_user(user.user)
 
-    def _check_begun(self, not_before: object) -> None:
+    def _check_begun(self, not_before: Any) -> None:
         """The optional claim `nbf`: not to be accepted before it (RFC 7519, 4.1.5)."""
         if not _is_time(not_before):
             raise QunxinError("unauthenticated", detail="the token's nbf is not a time")
@@ -148,7 +149,7 @@ class Authenticator:
         raise QunxinError("unauthenticated", detail=detail)
 
 
-def _is_time(value: object) -> TypeGuard[float]:
+def _is_time(value: Any) -> TypeGuard[float]:
     """Whether `value` can be a NumericDate (RFC 7519, 2); a fraction is allowed."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False

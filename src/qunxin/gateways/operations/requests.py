@@ -18,6 +18,7 @@ from qunxin.engine.content import MAX_KEY_LENGTH, MAX_SEGMENTS, Segment
 from qunxin.model import MAX_ID_LENGTH, MAX_INTEGER, DeliveryState, History, Require, UserState
 
 MAX_NAME_LENGTH: Final = 200
+MAX_KEY_NAME_LENGTH: Final = 100
 MAX_CURSOR_LENGTH: Final = 512
 MAX_PAGE: Final = 1000
 MAX_USERS_AT_ONCE: Final = 10_000
@@ -103,7 +104,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What every request struct is."""
 
 
-class PutUser(Request):
+class PutUser(Request, frozen=True):
     user: UserId | None = None
     name: DisplayName | None = None
     state: (
@@ -118,24 +119,24 @@ class PutUser(Request):
     ) = None
 
 
-class OfUser(Request):
+class OfUser(Request, frozen=True):
     """Names a user; a user who leaves it out means themself."""
 
     user: UserId | None = None
 
 
-class Block(Request, kw_only=True):
+class Block(Request, frozen=True, kw_only=True):
     user: UserId | None = None
     blocked: BlockedId
 
 
-class ListConversations(Request):
+class ListConversations(Request, frozen=True):
     user: UserId | None = None
     cursor: PageCursor | None = None
     limit: PageLimit = 200
 
 
-class PutGroup(Request):
+class PutGroup(Request, frozen=True):
     group: GroupId
     name: DisplayName | None = None
     owner: UserId | None = None
@@ -152,24 +153,24 @@ class PutGroup(Request):
     acting: ActingId | None = msgspec.field(default=None, name="from")
 
 
-class GetGroup(Request):
+class GetGroup(Request, frozen=True):
     group: GroupId
     acting: ActingId | None = msgspec.field(default=None, name="as")
 
 
-class ListMembers(Request):
+class ListMembers(Request, frozen=True):
     group: GroupId
     cursor: PageCursor | None = None
     limit: PageLimit = 100
     acting: ActingId | None = msgspec.field(default=None, name="as")
 
 
-class DissolveGroup(Request):
+class DissolveGroup(Request, frozen=True):
     group: GroupId
     acting: ActingId | None = msgspec.field(default=None, name="from")
 
 
-class AddMembers(Request):
+class AddMembers(Request, frozen=True):
     group: GroupId
     users: Annotated[
         tuple[UserId, ...],
@@ -183,13 +184,13 @@ class AddMembers(Request):
     acting: ActingId | None = msgspec.field(default=None, name="from")
 
 
-class RemoveMember(Request):
+class RemoveMember(Request, frozen=True):
     group: GroupId
     user: UserId
     acting: ActingId | None = msgspec.field(default=None, name="from")
 
 
-class ChangeMember(Request):
+class ChangeMember(Request, frozen=True):
     group: GroupId
     user: UserId
     role: (
@@ -207,7 +208,7 @@ class ChangeMember(Request):
     acting: ActingId | None = msgspec.field(default=None, name="from")
 
 
-class SendMessage(Request):
+class SendMessage(Request, frozen=True):
     type: Annotated[
         Any,
         Meta(
@@ -271,13 +272,13 @@ class SendMessage(Request):
     ) = None
 
 
-class RecallMessage(Request):
+class RecallMessage(Request, frozen=True):
     conversation: ConversationName
     position: EntryPosition
     acting: ActingId | None = msgspec.field(default=None, name="from")
 
 
-class ReadEntries(Request):
+class ReadEntries(Request, frozen=True):
     conversation: ConversationName
     after: (
         Annotated[
@@ -296,7 +297,7 @@ class ReadEntries(Request):
     acting: ActingId | None = msgspec.field(default=None, name="as")
 
 
-class ListDeliveries(Request):
+class ListDeliveries(Request, frozen=True):
     conversation: ConversationName
     position: EntryPosition
     state: DeliveryState | None = None
@@ -305,7 +306,7 @@ class ListDeliveries(Request):
     acting: ActingId | None = msgspec.field(default=None, name="as")
 
 
-class MarkRead(Request, kw_only=True):
+class MarkRead(Request, frozen=True, kw_only=True):
     user: UserId | None = None
     conversation: ConversationName
     position: Annotated[
@@ -313,7 +314,7 @@ class MarkRead(Request, kw_only=True):
     ]
 
 
-class CreateToken(Request):
+class CreateToken(Request, frozen=True):
     user: UserId
     ttl_seconds: Annotated[
         int,
@@ -323,8 +324,16 @@ class CreateToken(Request):
     ] = 3600
 
 
-class CreateKey(Request):
-    name: DisplayName
+class CreateKey(Request, frozen=True):
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=MAX_KEY_NAME_LENGTH,
+            description="What the key is for, as people see it.",
+            examples=["订单服务 orders"],
+        ),
+    ]
     scopes: (
         Annotated[
             tuple[Scope, ...],
@@ -334,11 +343,11 @@ class CreateKey(Request):
     ) = None
 
 
-class Nothing(Request):
+class Nothing(Request, frozen=True):
     """No fields."""
 
 
-class OfKey(Request):
+class OfKey(Request, frozen=True):
     id: Annotated[
         str, Meta(min_length=1, max_length=MAX_ID_LENGTH, description="The key's public id.")
     ]

@@ -7,8 +7,10 @@ names, entries as one flat object each, no digest of a key.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from qunxin.engine.results import SessionInfo
 from qunxin.model import ApiKey, DeliveryState, Grade, Group, Interval, Member, Reason, Role, User
@@ -134,7 +136,10 @@ class EntryList(msgspec.Struct, frozen=True):
 
     conversation: str
     epoch: str
-    entries: tuple[msgspec.Raw, ...]
+    entries: Annotated[
+        tuple[msgspec.Raw, ...],
+        Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/Entry"}}),
+    ]
     through: int
     head: int
     next_after: int | None

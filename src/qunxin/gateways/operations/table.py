@@ -111,8 +111,13 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 def acting_user(caller: Caller, acting: str | None) -> str | None:
-    """Who acts: the user themself, or whom a key names (None: the key itself)."""
-    return caller.user if acting is None and not caller.is_key else acting
+    """Who acts: the user themself, or whom a key names (None: the key itself). Raises
+    `forbidden` where a user names somebody else."""
+    if caller.is_key:
+        return acting
+    if acting not in (None, caller.user):
+        raise QunxinError("forbidden", detail="you may act for yourself only")
+    return caller.user
 
 
 def user_meant(caller: Caller, user: str | None) -> str:

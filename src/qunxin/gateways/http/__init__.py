@@ -1,0 +1,8 @@
+"""The HTTP gateway: `build_app` makes the application, `HttpSettings` bounds it, and
+`http_protocol` gives uvicorn the connection-level limits."""
+
+from qunxin.gateways.http.app import build_app
+from qunxin.gateways.http.protocol import http_protocol
+from qunxin.gateways.http.settings import HttpSettings
+
+__all__ = ["HttpSettings", "build_app", "http_protocol"]

@@ -1,0 +1,116 @@
+"""The HTTP gateway: an ASGI application made from the table of operations.
+
+One path of the table is one route. A request passes host, origin, announced size, credentials,
+body, decoding and the engine, and is answered by its response or by a problem document. Nothing
+that is raised inside reaches the client as anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from qunxin.engine import Engine
+from qunxin.errors import QunxinError
+from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.http.endpoints import (
+    EXCHANGE,
+    Endpoint,
+    health_routes,
+    operation_routes,
+    page_routes,
+)
+from qunxin.gateways.http.exchange import Exchange
+from qunxin.gateways.http.problems import HttpStatusError
+from qunxin.gateways.http.settings import HttpSettings
+from qunxin.gateways.operations import Services
+from qunxin.gateways.sites import SitePolicy
+
+_log = logging.getLogger("qunxin.http")
+
+_CORS_EXPOSED: Final = b"retry-after, content-language"
+
+
+def build_app(
+    engine: Engine,
+    authenticator: Authenticator,
+    settings: HttpSettings,
+    metrics: Callable[[], bytes],
+) -> ASGIApp:
+    """The gateway as an ASGI application for `http` scopes (a `websocket` is closed unopened).
+    `metrics` renders the metrics in Prometheus' text format. The engine's life is its owner's:
+    nothing is opened or closed here."""
+    return Gateway(engine, authenticator, settings, metrics)
+
+
+class Gateway:
+    """The ASGI application; `build_app` makes it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        authenticator: Authenticator,
+        settings: HttpSettings,
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self._settings = settings
+        self._sites = SitePolicy(settings.allowed_hosts, settings.allowed_origins)
+        self._in_flight = 0
+        services = Services(engine, authenticator)
+        self._router = Router(
+            [
+                *operation_routes(services, authenticator, settings),
+                *health_routes(engine, metrics),
+                *page_routes(),
+            ],
+            redirect_slashes=False,
+            default=Endpoint({}),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send, self._settings)
+        self._in_flight += 1
+        try:
+            await self._serve(exchange, receive, send)
+        except QunxinError as error:
+            await exchange.refuse(error)
+        except Exception:
+            _log.exception("%s %s failed", exchange.method, scope["path"])
+            if exchange.answered:
+                raise
+            await exchange.refuse(QunxinError("internal"))
+        finally:
+            self._in_flight -= 1
+
+    async def _serve(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        exchange.read_headers()
+        self._check_site(exchange)
+        exchange.check_announced_size()
+        if self._in_flight > self._settings.max_requests_in_flight:
+            raise QunxinError("overloaded")
+        exchange.scope[EXCHANGE] = exchange
+        await self._router(exchange.scope, receive, send)
+
+    def _check_site(self, exchange: Exchange) -> None:
+        """Host and origin; for an allowed origin the answer gets its CORS headers."""
+        host = exchange.headers.get("host")
+        server = exchange.scope.get("server")
+        try:
+            self._sites.check_host(host, None if server is None else server[0])
+        except QunxinError as error:
+            raise HttpStatusError(HTTPStatus.MISDIRECTED_REQUEST, error.facts["detail"]) from None
+        origin = exchange.headers.get("origin")
+        if origin is not None and self._sites.check_origin(origin, host):
+            exchange.extra += [
+                (b"access-control-allow-origin", origin.encode()),
+                (b"access-control-expose-headers", _CORS_EXPOSED),
+                (b"vary", b"origin"),
+            ]

@@ -1,0 +1,209 @@
+"""What stands under each path: the operations, health, metrics, and the readable page."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from qunxin.engine import Engine
+from qunxin.errors import QunxinError
+from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.http.binding import Binder, check_json_type
+from qunxin.gateways.http.exchange import Exchange, Header
+from qunxin.gateways.http.pages import Page, pages
+from qunxin.gateways.http.problems import HttpStatusError
+from qunxin.gateways.http.settings import HttpSettings
+from qunxin.gateways.operations import OPERATIONS, Operation, Services
+from qunxin.gateways.operations.requests import Request
+
+EXCHANGE: Final = "qunxin.exchange"
+"""The scope's key under which an endpoint finds its exchange."""
+
+Action = Callable[[Exchange], Awaitable[None]]
+
+_JSON: Final[tuple[Header, ...]] = (
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+)
+_METRICS: Final[tuple[Header, ...]] = (
+    (b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+)
+_CORS_HEADERS: Final = b"authorization, content-type, idempotency-key, accept-language"
+_encode = msgspec.json.Encoder().encode
+
+
+class Endpoint:
+    """Everything under one path: an action for each method. No methods at all: no such path."""
+
+    def __init__(self, actions: Mapping[str, Action]) -> None:
+        self._actions = actions
+        methods = {*actions, "OPTIONS", *(("HEAD",) if "GET" in actions else ())}
+        self._allow = ", ".join(sorted(methods))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000, "reason": ""})
+            return
+        if not self._actions:
+            raise QunxinError("not_found", detail="there is no such path")
+        exchange: Exchange = scope[EXCHANGE]
+        action = self._actions.get(exchange.method)
+        if action is not None:
+            await action(exchange)
+        elif exchange.method == "OPTIONS":
+            await self._answer_options(exchange)
+        else:
+            raise HttpStatusError(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                f"this path takes {self._allow}",
+                ((b"allow", self._allow.encode()),),
+            )
+
+    async def _answer_options(self, exchange: Exchange) -> None:
+        """What a path takes; to an allowed site's page also what it may send (CORS)."""
+        headers = [(b"allow", self._allow.encode())]
+        if exchange.extra:
+            headers += [
+                (b"access-control-allow-methods", self._allow.encode()),
+                (b"access-control-allow-headers", _CORS_HEADERS),
+                (b"access-control-max-age", b"600"),
+            ]
+        await exchange.reply(HTTPStatus.NO_CONTENT, headers, b"")
+
+
+class OperationAction:
+    """One operation of the table over HTTP."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        services: Services,
+        authenticator: Authenticator,
+        settings: HttpSettings,
+    ) -> None:
+        self._operation = operation
+        self._services = services
+        self._authenticator = authenticator
+        self._deadline_seconds = settings.request_deadline_seconds
+        self._binder = Binder(operation, settings.max_nesting)
+        self._takes_body = operation.has_body
+        self._takes_key = any(field.name == "key" for field in operation.fields)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        response = await self._respond(exchange)
+        await exchange.reply(self._operation.status_of(response), _JSON, _encode(response))
+
+    async def _respond(self, exchange: Exchange) -> Any:
+        """The operation's response, or an error by the deadline: a bare time-out never."""
+        begun = False
+        deadline = asyncio.timeout(self._deadline_seconds)
+        try:
+            async with deadline:
+                caller = await self._authenticator.authenticate_http(exchange.headers)
+                request = await self._read_request(exchange)
+                begun = True
+                return await self._operation.run(self._services, caller, request)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            writes = begun and self._operation.method != "GET"
+            raise QunxinError("outcome_unknown" if writes else "overloaded") from None
+
+    async def _read_request(self, exchange: Exchange) -> Request:
+        body = b""
+        if exchange.sends_body:
+            if not self._takes_body:
+                raise QunxinError(
+                    "invalid_request", detail="this operation takes no body; use the query"
+                )
+            check_json_type(exchange.headers.get("content-type"))
+            body = await exchange.read_body()
+        scope = exchange.scope
+        request = self._binder.bind(scope["path_params"], scope["query_string"], body)
+        return self._with_header_key(exchange, request) if self._takes_key else request
+
+    def _with_header_key(self, exchange: Exchange, request: Any) -> Any:
+        """The request with the key of the header `Idempotency-Key`, where that is given."""
+        key = exchange.headers.get("idempotency-key")
+        if key is None or key == request.key:
+            return request
+        if request.key is not None:
+            raise QunxinError(
+                "invalid_request", detail="key: the header Idempotency-Key says another one"
+            )
+        return msgspec.structs.replace(request, key=key)
+
+
+class HealthActions:
+    """Whether the process lives, and whether it can do its work."""
+
+    def __init__(self, engine: Engine, metrics: Callable[[], bytes]) -> None:
+        self._engine = engine
+        self._metrics = metrics
+
+    async def live(self, exchange: Exchange) -> None:
+        """200 as long as the event loop turns."""
+        await exchange.reply(HTTPStatus.OK, _JSON, b'{"status":"live"}')
+
+    async def ready(self, exchange: Exchange) -> None:
+        """200 where the store answers, else the problem `store_unavailable`."""
+        if not await self._engine.healthy():
+            raise QunxinError("store_unavailable")
+        await exchange.reply(HTTPStatus.OK, _JSON, b'{"status":"ready"}')
+
+    async def metrics(self, exchange: Exchange) -> None:
+        await exchange.reply(HTTPStatus.OK, _METRICS, self._metrics())
+
+
+class PageAction:
+    """A document made at the start; asked again with its tag it is not sent twice."""
+
+    def __init__(self, page: Page) -> None:
+        self._body = page.body
+        self._tag = '"' + hashlib.blake2b(page.body, digest_size=12).hexdigest() + '"'
+        self._headers = (
+            *page.headers,
+            (b"etag", self._tag.encode()),
+            (b"cache-control", b"no-cache"),
+        )
+
+    async def __call__(self, exchange: Exchange) -> None:
+        if self._tag in exchange.headers.get("if-none-match", ""):
+            await exchange.reply(HTTPStatus.NOT_MODIFIED, self._headers, b"")
+        else:
+            await exchange.reply(HTTPStatus.OK, self._headers, self._body)
+
+
+def operation_routes(
+    services: Services, authenticator: Authenticator, settings: HttpSettings
+) -> Iterator[Route]:
+    """A route for each path of the table."""
+    by_path: dict[str, dict[str, Action]] = {}
+    for operation in OPERATIONS.values():
+        action = OperationAction(operation, services, authenticator, settings)
+        by_path.setdefault(operation.path, {})[operation.method] = action
+    for path, actions in by_path.items():
+        yield Route(path, Endpoint(actions))
+
+
+def health_routes(engine: Engine, metrics: Callable[[], bytes]) -> Iterator[Route]:
+    """Health and metrics: open to whoever reaches the port, without names or content."""
+    actions = HealthActions(engine, metrics)
+    yield Route("/health/live", Endpoint({"GET": actions.live}))
+    yield Route("/health/ready", Endpoint({"GET": actions.ready}))
+    yield Route("/metrics", Endpoint({"GET": actions.metrics}))
+
+
+def page_routes() -> Iterator[Route]:
+    """The description of the API, and its readable page."""
+    for path, page in pages().items():
+        yield Route(path, Endpoint({"GET": PageAction(page)}))

@@ -1,0 +1,133 @@
+"""One connection's limits, which an ASGI application cannot see: uvicorn's protocol with
+deadlines and bounds on what arrives before, beside and after a request's body.
+
+A client that sends its headers drop by drop, that never stops sending headers or trailers, or
+that does not take its answer, holds one connection and nothing else, and not for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from qunxin.gateways.http.problems import HttpStatusError, problem_response
+from qunxin.gateways.http.settings import HttpSettings
+
+_RAW_FACTOR: Final = 16
+"""A body in chunks of one byte takes six bytes a byte; beyond this factor it is an attack."""
+
+
+def http_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
+    """The class for uvicorn's `http` setting."""
+    return type("BoundedHttpProtocol", (_BoundedHttpProtocol,), {"settings": settings})
+
+
+class _BoundedHttpProtocol(HttpToolsProtocol):
+    settings: ClassVar[HttpSettings]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_headers = True
+        self._header_bytes = 0
+        self._raw_bytes = 0
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_header_timer()
+        self._stop_write_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._raw_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+            return
+        if self._in_headers:
+            self._header_bytes += len(data)
+        if self._header_bytes > self.settings.max_header_bytes:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
+        elif self._raw_bytes > _RAW_FACTOR * self.settings.max_body_bytes:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stop_write_timer()
+        self._write_timer = self.loop.call_later(
+            self.settings.write_deadline_seconds, self.transport.abort
+        )
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._stop_header_timer()
+        super().handle_websocket_upgrade()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = self._raw_bytes = 0
+        self._expect_headers()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Also called for trailers, which nothing here reads: they count and are dropped."""
+        self._header_bytes += len(name) + len(value)
+        if self._in_headers:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._stop_header_timer()
+        self._in_headers = False
+        self._header_bytes = 0
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _expect_headers(self) -> None:
+        self._stop_header_timer()
+        self._in_headers = True
+        self._header_timer = self.loop.call_later(
+            self.settings.header_deadline_seconds, self._headers_overdue
+        )
+
+    def _headers_overdue(self) -> None:
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the headers did not arrive in time")
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer what never became a request, and close; behind an answer that is under way
+        nothing can be said."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.write(_whole_answer(HttpStatusError(status, detail)))
+        self.transport.close()
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+
+_CLOSE: Final = (b"connection", b"close")
+
+
+def _whole_answer(error: HttpStatusError) -> bytes:
+    """Status line, headers and body of a refusal, in English: no language is known yet."""
+    status, headers, body = problem_response(error, "en")
+    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+    length = (b"content-length", str(len(body)).encode())
+    lines += [name + b": " + value for name, value in (*headers, length, _CLOSE)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body

@@ -1,0 +1,253 @@
+"""One worked example an operation: all request fields together, and the answer to them.
+
+The description and the readable page show them; a test decodes each with the operation's own
+structs, so that none can go stale.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+_TIME: Final = 1_764_000_000_000
+_EPOCH: Final = "k3f9x2"
+
+
+class Example(NamedTuple):
+    request: dict[str, Any]
+    response: Any
+
+
+_USER = {"user": "alice", "key": 7, "name": "小爱 👩🏽‍🚀", "state": "active", "created": _TIME}
+_GROUP = {
+    "group": "tea",
+    "key": 9,
+    "name": "茶友会 🍵",
+    "state": "active",
+    "history": "joined",
+    "require": "reachable",
+    "muted": False,
+    "members": 3,
+    "membership_version": 1,
+    "created": _TIME,
+}
+_MEMBER = {
+    "user": "bob",
+    "key": 8,
+    "role": "admin",
+    "muted": False,
+    "since": 1,
+    "reason": None,
+}
+_RECEIPT = {
+    "conversation": "group:tea",
+    "position": 17,
+    "epoch": _EPOCH,
+    "time": _TIME,
+    "grade": "partial",
+    "membership_version": 12,
+    "members": 3,
+    "unreachable_count": 1,
+    "unreachable": [{"user": "carol", "reason": "suspended"}],
+    "duplicate": False,
+}
+_ENTRIES = {
+    "conversation": "group:tea",
+    "epoch": _EPOCH,
+    "entries": [
+        {
+            "type": "hidden",
+            "conversation": "group:tea",
+            "position": 16,
+            "time": 0,
+            "first": 13,
+            "last": 16,
+        },
+        {
+            "type": "group",
+            "conversation": "group:tea",
+            "position": 17,
+            "time": _TIME,
+            "from": "alice",
+            "key": "早安-1",
+            "content": [{"type": "text", "text": "你好，大家 👋🏽 مرحبا"}],
+        },
+        {
+            "type": "recalled",
+            "conversation": "group:tea",
+            "position": 18,
+            "time": _TIME,
+            "by": "bob",
+            "target": 12,
+        },
+    ],
+    "through": 18,
+    "head": 18,
+    "next_after": None,
+    "intervals": [
+        {"first": 1, "last": 12, "joined": 1},
+        {"first": 17, "last": None, "joined": 17},
+    ],
+}
+_KEY = {
+    "id": "4f1c2a9b77e0",
+    "name": "订单服务 orders",
+    "scopes": ["messages", "read"],
+    "created": _TIME,
+    "revoked": None,
+}
+
+EXAMPLES: Final[dict[str, Example]] = {
+    "user.put": Example({"user": "alice", "name": "小爱 👩🏽‍🚀"}, {**_USER, "new": True}),
+    "user.get": Example({"user": "alice"}, _USER),
+    "user.erase": Example({"user": "alice"}, {**_USER, "name": "", "state": "erased"}),
+    "user.blocks": Example({"user": "alice"}, {"user": "alice", "blocked": ["mallory"]}),
+    "user.block": Example(
+        {"user": "alice", "blocked": "mallory"},
+        {"user": "alice", "blocked": "mallory", "on": True},
+    ),
+    "user.unblock": Example(
+        {"user": "alice", "blocked": "mallory"},
+        {"user": "alice", "blocked": "mallory", "on": False},
+    ),
+    "user.conversations": Example(
+        {"user": "alice", "limit": 50},
+        {
+            "conversations": [
+                {
+                    "conversation": "group:tea",
+                    "name": "茶友会 🍵",
+                    "head": 18,
+                    "time": _TIME,
+                    "joined": 1,
+                    "role": "owner",
+                    "delivered": 18,
+                    "read": 16,
+                    "unread": 1,
+                }
+            ],
+            "next_cursor": None,
+        },
+    ),
+    "user.sessions": Example(
+        {"user": "alice"},
+        {
+            "sessions": [
+                {
+                    "session": "9d2f01c7a4b3e586",
+                    "user": "alice",
+                    "connected": _TIME,
+                    "client": "js 5.8.0",
+                    "conversations": 4,
+                }
+            ]
+        },
+    ),
+    "user.end_sessions": Example({"user": "alice"}, {"user": "alice"}),
+    "group.put": Example(
+        {
+            "group": "tea",
+            "name": "茶友会 🍵",
+            "owner": "alice",
+            "members": ["bob", "carol", "nobody"],
+        },
+        {
+            **_GROUP,
+            "new": True,
+            "grade": "partial",
+            "results": [
+                {"user": "alice", "result": "added"},
+                {"user": "bob", "result": "added"},
+                {"user": "carol", "result": "added"},
+                {"user": "nobody", "result": "user_not_found"},
+            ],
+        },
+    ),
+    "group.get": Example({"group": "tea", "as": "alice"}, _GROUP),
+    "group.dissolve": Example(
+        {"group": "tea", "from": "alice"}, {**_GROUP, "state": "dissolved", "members": 0}
+    ),
+    "group.members": Example(
+        {"group": "tea", "limit": 100},
+        {"members": [_MEMBER], "next_cursor": None, "membership_version": 12},
+    ),
+    "member.add": Example(
+        {"group": "tea", "users": ["dave", "nobody"], "from": "alice"},
+        {
+            "group": "tea",
+            "membership_version": 13,
+            "grade": "partial",
+            "results": [
+                {"user": "dave", "result": "added"},
+                {"user": "nobody", "result": "user_not_found"},
+            ],
+        },
+    ),
+    "member.change": Example(
+        {"group": "tea", "user": "bob", "role": "admin", "from": "alice"}, _MEMBER
+    ),
+    "member.remove": Example(
+        {"group": "tea", "user": "dave", "from": "alice"},
+        {
+            "group": "tea",
+            "membership_version": 14,
+            "grade": "complete",
+            "results": [{"user": "dave", "result": "removed"}],
+        },
+    ),
+    "message.send": Example(
+        {
+            "type": "group",
+            "to": "tea",
+            "from": "alice",
+            "text": "你好，大家 👋🏽 مرحبا",
+            "key": "早安-1",
+            "require": "reachable",
+        },
+        _RECEIPT,
+    ),
+    "message.recall": Example(
+        {"conversation": "group:tea", "position": 17, "from": "alice"},
+        {
+            "conversation": "group:tea",
+            "position": 19,
+            "recalled": 17,
+            "epoch": _EPOCH,
+            "time": _TIME,
+            "duplicate": False,
+        },
+    ),
+    "message.deliveries": Example(
+        {"conversation": "group:tea", "position": 17, "limit": 100},
+        {
+            "counts": {"queued": 0, "delivered": 0, "read": 1, "unreachable": 1},
+            "deliveries": [
+                {"user": "bob", "state": "read", "reason": None},
+                {"user": "carol", "state": "unreachable", "reason": "suspended"},
+            ],
+            "next_cursor": None,
+            "recalled": None,
+        },
+    ),
+    "conversation.entries": Example(
+        {"conversation": "group:tea", "after": 12, "limit": 100, "as": "alice"}, _ENTRIES
+    ),
+    "cursor.read": Example(
+        {"user": "alice", "conversation": "group:tea", "position": 18},
+        {"user": "alice", "conversation": "group:tea", "delivered": 18, "read": 18},
+    ),
+    "token.create": Example(
+        {"user": "alice", "ttl_seconds": 3600},
+        {"token": "eyJhbGciOi…", "user": "alice", "expires": _TIME + 3_600_000},
+    ),
+    "key.create": Example(
+        {"name": "订单服务 orders", "scopes": ["messages", "read"]},
+        {
+            "id": "4f1c2a9b77e0",
+            "name": "订单服务 orders",
+            "scopes": ["messages", "read"],
+            "key": "qx_4f1c2a9b77e0_…",
+        },
+    ),
+    "key.list": Example({}, {"keys": [_KEY]}),
+    "key.revoke": Example({"id": "4f1c2a9b77e0"}, {**_KEY, "revoked": _TIME}),
+}
