@@ -13,7 +13,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +24,7 @@ from qunxin.errors import QunxinError
 ENVIRONMENT_PREFIX: Final = "QUNXIN_"
 CONFIG_FILE_NAME: Final = "qunxin.toml"
 
+_Part = TypeVar("_Part", bound=msgspec.Struct)
 _MEBIBYTE: Final = 1024 * 1024
 _engine = EngineSettings()
 
@@ -107,7 +108,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=64 * _MEBIBYTE,
             description="The largest body of an HTTP request. Refused before it is read whole.",
         ),
-    ] = 2 * _MEBIBYTE
+    ] = _MEBIBYTE
     max_connections: Annotated[
         int,
         Meta(ge=1, description="Realtime connections at once; others are told to come back."),
@@ -232,10 +233,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """`data` as a path, with ``~`` resolved."""
         return Path(self.data).expanduser()
 
-    def engine_settings(self) -> EngineSettings:
-        """The engine's part: its fields of the same name."""
-        names = set(self.__struct_fields__) & set(EngineSettings.__struct_fields__)
-        return EngineSettings(**{name: getattr(self, name) for name in names})
+    def part(self, kind: type[_Part]) -> _Part:
+        """The settings of one part: its fields of the same name, its defaults for the others."""
+        names = set(self.__struct_fields__) & set(kind.__struct_fields__)
+        return kind(**{name: getattr(self, name) for name in names})
 
 
 class SettingRow(NamedTuple):

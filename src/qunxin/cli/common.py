@@ -1,0 +1,91 @@
+"""What every command shares: its common options, and how it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Group, Parameter
+
+from qunxin.cli.output import Output, preferred_language
+from qunxin.config import Settings, load_settings
+from qunxin.control import Control, open_control
+from qunxin.errors import QunxinError
+
+REFUSED: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+
+_COMMON: Final = Group("Common options", sort_key=100)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """Options of every command that looks at a data folder."""
+
+    data: Annotated[
+        str | None,
+        Parameter(
+            help="The data folder, with a server running on it or not. "
+            r"\[env: QUNXIN_DATA, default: qunxin-data]",
+            group=_COMMON,
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        Parameter(
+            help="A TOML file of settings, in place of qunxin.toml in the data folder.",
+            group=_COMMON,
+        ),
+    ] = None
+    json: Annotated[
+        bool,
+        Parameter(help="Print one JSON object on one line.", group=_COMMON, negative=""),
+    ] = False
+    language: Annotated[
+        str | None,
+        Parameter(help="en or zh; by default as LANG says.", group=_COMMON),
+    ] = None
+
+    @property
+    def output(self) -> Output:
+        return Output(as_json=self.json, language=preferred_language(self.language))
+
+    def settings(self) -> Settings:
+        return load_settings({"data": self.data}, config=self.config)
+
+
+Work = Callable[[Control, Output], Awaitable[None]]
+
+
+def run_on_folder(common: Common | None, work: Work) -> None:
+    """Do `work` with the node that owns the data folder: the running server, or one that is
+    opened here for as long as it takes."""
+    common = common or Common()
+    with errors_shown(common.output) as output:
+        asyncio.run(_run(common.settings(), output, work))
+
+
+@contextmanager
+def errors_shown(output: Output) -> Iterator[Output]:
+    """Turn an error into words and an exit code; an interruption into the shell's own code."""
+    try:
+        yield output
+    except QunxinError as error:
+        output.error(error)
+        sys.exit(USAGE if error.code == "invalid_settings" else REFUSED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+async def _run(settings: Settings, output: Output, work: Work) -> None:
+    async with AsyncExitStack() as stack:
+        async with output.patience(f"Opening {settings.data} …"):
+            control = await stack.enter_async_context(open_control(settings))
+        await work(control, output)

@@ -1,0 +1,316 @@
+"""``qunxin group``: groups and their members."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, Final, Literal
+
+from cyclopts import App, Parameter
+
+from qunxin.cli.common import Common, run_on_folder
+from qunxin.cli.output import Output
+from qunxin.cli.times import local_time
+from qunxin.control import Control
+from qunxin.errors import QunxinError
+from qunxin.model import History, Require
+
+app = App(name="group", help="Create and dissolve groups, change who is in them.")
+
+_AT_ONCE: Final = 10_000
+"""So many users go in one call, and become one entry."""
+
+RoleChoice = Literal["member", "admin", "owner"]
+
+
+@app.command
+def create(
+    group: str,
+    members: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    /,
+    *,
+    owner: str,
+    name: str | None = None,
+    history: History | None = None,
+    require: Require | None = None,
+    common: Common | None = None,
+) -> None:
+    """Create a group with its owner and first members.
+
+    Examples:
+
+        qunxin group create tea --owner alice
+        qunxin group create tea bob carol --owner alice --name "茶友会 🍵"
+
+    Parameters
+    ----------
+    group
+        The group's id: 1 to 64 of A-Z a-z 0-9 _ . @ -
+    members
+        Accounts that are members from the start, beside the owner.
+    owner
+        The account that owns it.
+    name
+        What people see: any Unicode. By default the id.
+    history
+        From where new members may read: joined (default) or full.
+    require
+        What its messages ask for unless they say otherwise: reachable (default) or all.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        _check_new(await control.find("group.get", "group_not_found", group=group), group)
+        saved = await control.call(
+            "group.put",
+            group=group,
+            owner=owner,
+            members=members,
+            name=name,
+            history=history,
+            require=require,
+        )
+        output.result(
+            saved,
+            f"Group {_title(saved)} created: {saved['members']} members.",
+            *_failed(saved["results"]),
+        )
+
+    run_on_folder(common, work)
+
+
+@app.command
+def show(group: str, /, *, common: Common | None = None) -> None:
+    """Show a group.
+
+    Example:
+
+        qunxin group show tea
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        found = await control.call("group.get", group=group)
+        output.result(
+            found,
+            f"Group               {_title(found)}",
+            f"State               {found['state']}",
+            f"Members             {found['members']}",
+            f"Membership version  {found['membership_version']}",
+            f"History             {found['history']}",
+            f"Require             {found['require']}",
+            f"Muted               {'yes' if found['muted'] else 'no'}",
+            f"Created             {local_time(found['created'])}",
+        )
+
+    run_on_folder(common, work)
+
+
+@app.command
+def members(group: str, /, *, limit: int = 1_000, common: Common | None = None) -> None:
+    """List a group's members.
+
+    Examples:
+
+        qunxin group members tea
+        qunxin group members tea --limit 50000 --json
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    limit
+        How many at most.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        async with output.patience("Reading members …"):
+            found = await control.pages("group.members", "members", limit, group=group)
+        output.table(
+            {"members": found},
+            ("user", "role", "muted", "since", "unreachable"),
+            (
+                (one["user"], one["role"], one["muted"], one["since"], one["reason"])
+                for one in found
+            ),
+        )
+
+    run_on_folder(common, work)
+
+
+@app.command
+def add(
+    group: str,
+    users: Annotated[tuple[str, ...], Parameter(negative="")],
+    /,
+    *,
+    common: Common | None = None,
+) -> None:
+    """Add accounts to a group.
+
+    Examples:
+
+        qunxin group add tea bob carol
+        cat users.txt | qunxin group add tea -
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    users
+        Accounts to add; `-` reads them from standard input, one on a line.
+    """
+    named = sys.stdin.read().split() if users == ("-",) else list(users)
+
+    async def work(control: Control, output: Output) -> None:
+        results, version = [], 0
+        async with output.patience(f"Adding {len(named)} users …"):
+            for start in range(0, len(named), _AT_ONCE):
+                part = named[start : start + _AT_ONCE]
+                change = await control.call("member.add", group=group, users=part)
+                results += change["results"]
+                version = change["membership_version"]
+        added = sum(one["result"] == "added" for one in results)
+        output.result(
+            {"group": group, "membership_version": version, "results": results},
+            f"{added} of {len(named)} added to {group}.",
+            *_failed(results),
+        )
+
+    run_on_folder(common, work)
+
+
+@app.command
+def remove(group: str, user: str, /, *, common: Common | None = None) -> None:
+    """Remove an account from a group. It gets nothing that is sent later.
+
+    Example:
+
+        qunxin group remove tea bob
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    user
+        The account's id.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        change = await control.call("member.remove", group=group, user=user)
+        output.result(change, f"{user} is no longer in {group}.")
+
+    run_on_folder(common, work)
+
+
+@app.command
+def role(group: str, user: str, role: RoleChoice, /, *, common: Common | None = None) -> None:
+    """Make a member an admin, an owner, or a plain member again.
+
+    Example:
+
+        qunxin group role tea bob admin
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    user
+        The member's id.
+    role
+        member, admin or owner.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        member = await control.call("member.change", group=group, user=user, role=role)
+        output.result(member, f"{user} is {member['role']} of {group}.")
+
+    run_on_folder(common, work)
+
+
+@app.command
+def mute(
+    group: str,
+    user: str | None = None,
+    /,
+    *,
+    off: Annotated[bool, Parameter(negative="")] = False,
+    common: Common | None = None,
+) -> None:
+    """Mute a member, or the whole group (its admins may still speak).
+
+    Examples:
+
+        qunxin group mute tea bob
+        qunxin group mute tea
+        qunxin group mute tea --off
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    user
+        The member's id. Left out: the whole group.
+    off
+        Let them speak again.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        state = "may speak again" if off else "muted"
+        if user is None:
+            await control.call("group.get", group=group)  # `put` would create it
+            saved = await control.call("group.put", group=group, muted=not off)
+            output.result(saved, f"Group {group}: {state}.")
+            return
+        member = await control.call("member.change", group=group, user=user, muted=not off)
+        output.result(member, f"{user} in {group}: {state}.")
+
+    run_on_folder(common, work)
+
+
+@app.command
+def dissolve(
+    group: str,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(negative="")] = False,
+    common: Common | None = None,
+) -> None:
+    """Dissolve a group for ever. Its members can still read what was said.
+
+    Example:
+
+        qunxin group dissolve tea --yes
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    yes
+        Do it without asking.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        output.confirm(f"Dissolve {group} for ever?", sure=yes)
+        async with output.patience(f"Dissolving {group} …"):
+            dissolved = await control.call("group.dissolve", group=group)
+        output.result(dissolved, f"Group {group} is dissolved.")
+
+    run_on_folder(common, work)
+
+
+def _check_new(found: dict[str, Any] | None, group: str) -> None:
+    if found is not None and found["state"] == "active":
+        raise QunxinError("invalid_request", detail=f"the group {group} exists already")
+
+
+def _failed(results: list[dict[str, Any]]) -> list[str]:
+    wrong = [one for one in results if one["result"] not in ("added", "already_member")]
+    return [f"  {one['user']}: {one['result']}" for one in wrong]
+
+
+def _title(group: dict[str, Any]) -> str:
+    named = group["name"] and group["name"] != group["group"]
+    return f"{group['group']} ({group['name']})" if named else str(group["group"])

@@ -1,0 +1,73 @@
+"""``qunxin send``: one message, from the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+from uuid import uuid4
+
+from cyclopts import Parameter
+
+from qunxin.cli.common import Common, run_on_folder
+from qunxin.cli.output import Output
+from qunxin.control import Control
+from qunxin.model import MessageType, Require
+
+
+def send(
+    type_: Annotated[MessageType, Parameter(name="TYPE")],
+    to: str,
+    text: str,
+    /,
+    *,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    require: Require | None = None,
+    key: str | None = None,
+    common: Common | None = None,
+) -> None:
+    """Send one message and say who cannot get it.
+
+    Examples:
+
+        qunxin send group tea --from alice "你好 🍵"
+        qunxin send private bob --from alice "Are you there?"
+        qunxin send broadcast all "Maintenance at 22:00"
+        date | qunxin send group tea --from clock -
+
+    Parameters
+    ----------
+    type_
+        group, private or broadcast. Never guessed.
+    to
+        The group's id, the user's id, or `all` for a broadcast.
+    text
+        What to say; `-` reads it from standard input.
+    from_
+        Who sends it. Left out for a broadcast.
+    require
+        reachable: accepted for all who can be reached, the others named. all: one unreachable
+        member refuses the whole message. By default as the group has it set.
+    key
+        The idempotency key: a repeat with the same key is not sent twice. By default a new one.
+    """
+    words = sys.stdin.read().rstrip("\n") if text == "-" else text
+
+    async def work(control: Control, output: Output) -> None:
+        fields: dict[str, Any] = {"from": from_, "require": require, "key": key or uuid4().hex}
+        receipt = await control.call("message.send", type=type_, to=to, text=words, **fields)
+        place = f"{receipt['conversation']} {receipt['position']}"
+        again = " (it had been sent before)" if receipt["duplicate"] else ""
+        output.result(
+            receipt,
+            f"Accepted as {place}{again}, for {receipt['members']} members.",
+            *_unreachable(receipt),
+        )
+
+    run_on_folder(common, work)
+
+
+def _unreachable(receipt: dict[str, Any]) -> list[str]:
+    if not receipt["unreachable_count"]:
+        return []
+    named = ", ".join(f"{one['user']} ({one['reason']})" for one in receipt["unreachable"])
+    return [f"{receipt['unreachable_count']} cannot be reached: {named}"]

@@ -1,0 +1,115 @@
+"""``qunxin serve``: run a node."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from dataclasses import field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import uvloop
+from cyclopts import Group, Parameter
+
+from qunxin.cli.common import errors_shown
+from qunxin.cli.output import Output, preferred_language
+from qunxin.config import SettingRow, Settings, load_settings, setting_rows
+from qunxin.ops.logs import configure_logs
+from qunxin.server import ServerFacts, serve_node
+
+_FLAG_TYPES: Final[dict[str, Any]] = {
+    "an integer": int,
+    "a number": float,
+    "a text": str,
+    "a list of texts": list[str],
+}
+_SETTINGS: Final = Group("Settings", sort_key=50)
+
+
+def _help(row: SettingRow) -> str:
+    default = f"default: {row.default}" if row.default not in ((), "") else "default: none"
+    bounds = f"; {row.bounds}" if row.bounds else ""
+    return rf"{row.description} \[{default}{bounds}; env: {row.environment}]"
+
+
+def _flag(row: SettingRow) -> tuple[str, Any, Any]:
+    kind = _FLAG_TYPES.get(row.type, str)
+    parameter = Parameter(
+        name=row.flag, help=_help(row), group=_SETTINGS, negative="", show_default=False
+    )
+    return row.name, Annotated[kind | None, parameter], field(default=None)
+
+
+Flags: Any = Parameter(name="*")(
+    make_dataclass("Flags", [_flag(row) for row in setting_rows()], kw_only=True, frozen=True)
+)
+"""One optional flag for each setting; None where it was not given."""
+
+
+def serve(
+    *,
+    config: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    language: str | None = None,
+    flags: Any = None,
+) -> None:
+    """Run a node: HTTP and WebSocket on one port, everything it keeps in one folder.
+
+    A setting is taken from its flag, else from its environment variable, else from the TOML
+    file, else it has its default. SIGTERM and Ctrl-C stop the node in order: what was accepted
+    is answered, clients are told to come back.
+
+    Examples:
+
+        qunxin serve
+        qunxin serve --data /srv/qunxin --host 0.0.0.0 --allowed-hosts chat.example.org
+        QUNXIN_PORT=9000 qunxin serve --config qunxin.toml
+        qunxin serve --port 0 --json
+
+    Parameters
+    ----------
+    config
+        A TOML file of settings, in place of qunxin.toml in the data folder.
+    json
+        Print one line of facts as JSON when the node is ready.
+    language
+        en or zh; by default as LANG says.
+    """
+    output = Output(as_json=json, language=preferred_language(language))
+    given = {row.name: getattr(flags, row.name, None) for row in setting_rows()}
+    with errors_shown(output):
+        settings = load_settings(given, config=config)
+        configure_logs(settings.log_format, settings.log_level)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve_node(settings, lambda facts: announce(output, settings, facts)))
+
+
+serve.__annotations__["flags"] = Flags
+
+
+def announce(output: Output, settings: Settings, facts: ServerFacts) -> None:
+    """Say where the node is, and how to make a key and a token."""
+    data = "" if settings.data == "qunxin-data" else f" --data {shlex.quote(settings.data)}"
+    output.result(
+        facts.as_json(),
+        f"Qunxin 群信 {facts.version} is ready. Ctrl-C stops it.",
+        "",
+        f"  Page      {facts.url}/",
+        f"  Realtime  {facts.websocket_url}",
+        f"  Data      {facts.data}",
+        "",
+        "In another terminal: an API key, a user, and a token for the user's device.",
+        "",
+        f"  KEY=$(qunxin key create demo{data})",
+        *_curl(facts.url, "PUT", "/v1/users/alice", '{"name": "爱丽丝 🍵"}'),
+        *_curl(facts.url, "POST", "/v1/tokens", '{"user": "alice"}'),
+        "",
+        "Or without HTTP: qunxin user create, group create, send, token create (--help says all).",
+    )
+
+
+def _curl(url: str, method: str, path: str, body: str) -> tuple[str, str]:
+    return (
+        f'  curl -sS -X {method} {url}{path} -H "Authorization: Bearer $KEY" \\',
+        f"    -H 'Content-Type: application/json' -d '{body}'",
+    )

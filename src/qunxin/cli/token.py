@@ -1,0 +1,37 @@
+"""``qunxin token``: tokens, for users' devices."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from qunxin.cli.common import Common, run_on_folder
+from qunxin.cli.output import Output
+from qunxin.cli.times import local_time
+from qunxin.control import Control
+
+app = App(name="token", help="Make tokens with which users' devices connect.")
+
+
+@app.command
+def create(user: str, /, *, ttl_seconds: int | None = None, common: Common | None = None) -> None:
+    """Make a token with which a device connects as USER.
+
+    Examples:
+
+        qunxin token create alice
+        qunxin token create alice --ttl-seconds 86400 --json
+
+    Parameters
+    ----------
+    user
+        The account's id. The account must exist and not be suspended.
+    ttl_seconds
+        How long the token is valid. By default as the setting token_ttl_seconds says.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        made = await control.call("token.create", user=user, ttl_seconds=ttl_seconds)
+        output.result(made, made["token"])
+        output.note(f"Valid for {user} until {local_time(made['expires'])}.")
+
+    run_on_folder(common, work)

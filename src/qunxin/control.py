@@ -1,0 +1,228 @@
+"""The owner's door to a node: a local socket in its data folder.
+
+One process owns a data folder. Beside a running server the command line speaks to it through
+``control.sock``, which only the folder's owner can open; without one it opens the node itself
+for as long as it takes. Either way the same HTTP application answers, so the answers are the
+same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from qunxin.config import Settings
+from qunxin.errors import ERRORS, QunxinError
+from qunxin.gateways.operations import OPERATIONS, Operation, Place
+from qunxin.node import try_node
+from qunxin.owner import build_owner_app
+
+SOCKET_NAME: Final = "control.sock"
+_BASE_URL: Final = "http://localhost"
+_OPENING_SECONDS: Final = 10.0
+"""How long a folder may stay locked without a server that answers: another command at work, or
+a server that is starting or stopping."""
+_RETRY_SECONDS: Final = 0.05
+_TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
+
+
+class Control:
+    """Calls the node that owns a folder, as its owner."""
+
+    def __init__(self, http: httpx.AsyncClient, *, running: bool) -> None:
+        self._http = http
+        self.running = running
+        """Whether a server runs on the folder."""
+
+    async def call(self, operation: str, **fields: Any) -> dict[str, Any]:
+        """The operation's answer. Fields that are None are left out. Raises `QunxinError`."""
+        row = OPERATIONS[operation]
+        given = {name: value for name, value in fields.items() if value is not None}
+        return await self._answer(_build_request(self._http, row, given))
+
+    async def find(self, operation: str, missing: str, **fields: Any) -> dict[str, Any] | None:
+        """The answer, or None where it is refused with the code `missing`."""
+        try:
+            return await self.call(operation, **fields)
+        except QunxinError as error:
+            if error.code == missing:
+                return None
+            raise
+
+    async def pages(self, operation: str, rows: str, limit: int, **fields: Any) -> list[Any]:
+        """Up to `limit` of the list named `rows`, page by page."""
+        found: list[Any] = []
+        cursor = None
+        while len(found) < limit:
+            part = min(limit - len(found), 1_000)
+            page = await self.call(operation, cursor=cursor, limit=part, **fields)
+            found += page[rows]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        return found
+
+    async def facts(self) -> dict[str, Any]:
+        """What is known of the process that owns the folder: `pid`, `version`, `url`."""
+        return await self._answer(self._http.build_request("GET", "/control/facts"))
+
+    async def backup(self, path: Path) -> AsyncIterator[dict[str, int]]:
+        """Write a backup to `path`, telling `bytes` of `total_bytes` on the way; it is whole and
+        durable when the iteration ends. Raises `QunxinError`, and leaves no file then."""
+        request = self._http.build_request("POST", "/control/backup", json={"path": str(path)})
+        async with _streamed(self._http, request) as response:
+            if response.is_error:
+                await response.aread()
+                raise _error_of(response)
+            async for line in response.aiter_lines():
+                step = msgspec.json.decode(line)
+                if "error" in step:
+                    raise _error_from(step["error"])
+                yield step
+
+    async def _answer(self, request: httpx.Request) -> dict[str, Any]:
+        async with _streamed(self._http, request) as response:
+            await response.aread()
+        if response.is_error:
+            raise _error_of(response)
+        answer: dict[str, Any] = msgspec.json.decode(response.content)
+        return answer
+
+
+@asynccontextmanager
+async def open_control(settings: Settings) -> AsyncIterator[Control]:
+    """The owner's door to the data folder of `settings`.
+
+    Through the running server where there is one; otherwise the node is opened here, which makes
+    the folder where it is missing, and closed at the end. A folder that another command holds is
+    waited for, up to 10 seconds; raises `cannot_start` then.
+    """
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        deadline = loop.time() + _OPENING_SECONDS
+        while (control := await find_server(settings.data_folder, stack)) is None:
+            control = await _open_here(settings, stack, patient=loop.time() < deadline)
+            if control is not None:
+                break
+            await asyncio.sleep(_RETRY_SECONDS)  # no event tells when another process lets go
+        yield control
+
+
+async def find_server(folder: Path, stack: AsyncExitStack) -> Control | None:
+    """The running server's door, or None where no server answers on `folder`."""
+    if not (folder / SOCKET_NAME).exists():
+        return None
+    path = stack.enter_context(short_socket_path(folder))
+    transport = httpx.AsyncHTTPTransport(uds=path)
+    client = httpx.AsyncClient(transport=transport, base_url=_BASE_URL, timeout=_TIMEOUT)
+    control = Control(await stack.enter_async_context(client), running=True)
+    try:
+        await control.facts()
+    except QunxinError as error:
+        if error.code == "store_unavailable":  # left behind by a server that was killed
+            return None
+        raise
+    return control
+
+
+async def _open_here(settings: Settings, stack: AsyncExitStack, *, patient: bool) -> Control | None:
+    node = await try_node(settings, stack, patient=patient)
+    if node is None:
+        return None
+    transport = httpx.ASGITransport(build_owner_app(node, {"url": None}))
+    client = httpx.AsyncClient(transport=transport, base_url=_BASE_URL, timeout=_TIMEOUT)
+    return Control(await stack.enter_async_context(client), running=False)
+
+
+@contextmanager
+def short_socket_path(folder: Path) -> Iterator[str]:
+    """A path of the folder's socket that fits into a socket address (107 bytes), while open.
+
+    A longer one goes through the folder's descriptor under ``/proc``.
+    """
+    path = folder.absolute() / SOCKET_NAME
+    if len(os.fsencode(path)) <= 100:
+        yield str(path)
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def control_socket(folder: Path) -> Iterator[socket.socket]:
+    """The listening end in `folder`, for its owner only; gone at the end.
+
+    Only the process that holds the folder's lock may call this: what it finds there was left
+    behind.
+    """
+    path = folder / SOCKET_NAME
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_socket_path(folder) as short:
+            listener.bind(short)
+        path.chmod(0o600)
+        yield listener
+    finally:
+        listener.close()
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _build_request(
+    http: httpx.AsyncClient, row: Operation, given: Mapping[str, Any]
+) -> httpx.Request:
+    places = {field.name: field.place for field in row.fields}
+    parts: dict[Place, dict[str, Any]] = {place: {} for place in Place}
+    for name, value in given.items():
+        parts[places[name]][name] = value
+    quoted = {name: quote(str(value), safe="") for name, value in parts[Place.PATH].items()}
+    body = msgspec.json.encode(parts[Place.BODY]) if row.has_body else None
+    return http.build_request(
+        row.method,
+        row.path.format(**quoted),
+        params=parts[Place.QUERY],
+        content=body,
+        headers={"content-type": "application/json"} if body is not None else {},
+    )
+
+
+@asynccontextmanager
+async def _streamed(
+    http: httpx.AsyncClient, request: httpx.Request
+) -> AsyncIterator[httpx.Response]:
+    try:
+        response = await http.send(request, stream=True)
+    except httpx.ConnectError as error:
+        raise QunxinError("store_unavailable", detail="the server does not answer") from error
+    except httpx.TransportError as error:
+        raise QunxinError("outcome_unknown", detail=str(error)) from error
+    try:
+        yield response
+    finally:
+        await response.aclose()
+
+
+def _error_of(response: httpx.Response) -> QunxinError:
+    return _error_from(msgspec.json.decode(response.content))
+
+
+def _error_from(problem: dict[str, Any]) -> QunxinError:
+    """The error that a problem document tells of, its facts included."""
+    code = problem.get("code")
+    if code not in ERRORS:
+        return QunxinError("internal")
+    facts = problem.get("facts", {})
+    return QunxinError(code, retry_after=problem.get("retry_after"), **facts)

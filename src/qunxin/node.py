@@ -1,0 +1,67 @@
+"""One node without its sockets: the engine over its folder, and what goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from qunxin.brokers.local import LocalBroker
+from qunxin.config import Settings
+from qunxin.engine import Engine, EngineSettings
+from qunxin.errors import QunxinError
+from qunxin.folder import DATABASE_NAME, owned_folder, prepare_folder
+from qunxin.gateways.keyring import TokenKeys, open_keys
+from qunxin.ops.metrics import Metrics
+from qunxin.stores.sqlite import SqliteStore
+
+
+class Node(msgspec.Struct, frozen=True):
+    """The parts that every door of a node shares."""
+
+    settings: Settings
+    folder: Path
+    engine: Engine
+    token_keys: TokenKeys
+    metrics: Metrics
+
+    @property
+    def database(self) -> Path:
+        return self.folder / DATABASE_NAME
+
+
+@asynccontextmanager
+async def open_node(settings: Settings) -> AsyncIterator[Node]:
+    """An open node over the data folder of `settings`, which is made where it is missing.
+
+    Raises `cannot_start` where another process owns the folder (fact `in_use`), where it cannot
+    be used; `forbidden` where others could read its secrets; `store_unavailable` where the database
+    does not open. At the end every accepted command has been
+    answered and the folder is free.
+    """
+    folder = settings.data_folder.absolute()
+    prepare_folder(folder)
+    with owned_folder(folder):
+        metrics = Metrics()
+        engine = Engine(
+            SqliteStore(folder / DATABASE_NAME),
+            LocalBroker(),
+            settings=settings.part(EngineSettings),
+            observer=metrics,
+        )
+        token_keys = open_keys(folder)
+        async with engine:
+            yield Node(settings, folder, engine, token_keys, metrics)
+
+
+async def try_node(settings: Settings, stack: AsyncExitStack, *, patient: bool) -> Node | None:
+    """As `open_node`, for as long as `stack`; where another process owns the folder, None to one
+    who is `patient`."""
+    try:
+        return await stack.enter_async_context(open_node(settings))
+    except QunxinError as error:
+        if patient and error.facts.get("in_use"):
+            return None
+        raise

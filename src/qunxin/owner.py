@@ -1,0 +1,119 @@
+"""What answers at the owner's door: the HTTP application with all rights, and the few things
+that only the owner of the data folder may ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Mount, Route
+
+from qunxin.engine.access import SYSTEM, Caller
+from qunxin.errors import QunxinError
+from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.http import HttpSettings, build_app
+from qunxin.node import Node
+
+_TICK_SECONDS: Final = 0.2
+
+
+class OwnerAuthenticator(Authenticator):
+    """Whoever can open the door is the owner: the folder's permissions have checked it."""
+
+    async def authenticate_http(self, headers: Mapping[str, str]) -> Caller:  # noqa: ARG002
+        return SYSTEM
+
+
+class BackupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    path: str
+
+
+def build_owner_app(node: Node, facts: Mapping[str, Any]) -> Starlette:
+    """The application for the owner's door. `facts` says more of the process (`url`)."""
+    door = _Door(node, {"pid": os.getpid(), "version": version("qunxin"), **facts})
+    api = build_app(
+        node.engine,
+        OwnerAuthenticator(node.engine, node.token_keys),
+        node.settings.part(HttpSettings),
+        node.metrics.render,
+    )
+    return Starlette(
+        routes=[
+            Route("/control/facts", door.facts),
+            Route("/control/backup", door.backup, methods=["POST"]),
+            Mount("/", api),
+        ]
+    )
+
+
+class _Door:
+    def __init__(self, node: Node, facts: Mapping[str, Any]) -> None:
+        self._node = node
+        self._facts = facts
+
+    async def facts(self, _request: Request) -> Response:
+        return Response(msgspec.json.encode(self._facts), media_type="application/json")
+
+    async def backup(self, request: Request) -> Response:
+        """One JSON object a line: `bytes` of `total_bytes`, and an `error` where it failed."""
+        asked = msgspec.json.decode(await request.body(), type=BackupRequest)
+        lines = _backup_lines(self._node, Path(asked.path))
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+async def _backup_lines(node: Node, path: Path) -> AsyncIterator[bytes]:
+    try:
+        async for done in _backup(node, path):
+            yield msgspec.json.encode(done) + b"\n"
+    except QunxinError as error:
+        problem = {"code": error.code, "retry_after": error.retry_after, "facts": error.facts}
+        yield msgspec.json.encode({"error": problem}) + b"\n"
+
+
+async def _backup(node: Node, path: Path) -> AsyncIterator[dict[str, int]]:
+    """Write the backup under a name of its own and move it to `path` when it is whole; a file
+    that was there is left alone, and what is unfinished is removed."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    _reserve(path, unfinished)
+    work = asyncio.create_task(node.engine.store.backup(unfinished), name="backup")
+    try:
+        while not (await asyncio.wait({work}, timeout=_TICK_SECONDS))[0]:
+            yield _progress(node, unfinished)
+        await work
+        yield _progress(node, unfinished)
+        unfinished.replace(path)
+    except BaseException:
+        work.cancel()
+        await asyncio.wait({work})
+        _discard(path, unfinished)
+        raise
+
+
+def _discard(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _reserve(path: Path, unfinished: Path) -> None:
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+    except FileExistsError as error:
+        detail = f"{path} is there already and is not overwritten"
+        raise QunxinError("invalid_request", detail=detail) from error
+    except OSError as error:
+        detail = f"{path} cannot be written ({error.strerror})"
+        raise QunxinError("invalid_request", detail=detail) from error
+    _discard(unfinished)
+
+
+def _progress(node: Node, unfinished: Path) -> dict[str, int]:
+    done = unfinished.stat().st_size if unfinished.exists() else 0
+    return {"bytes": done, "total_bytes": max(done, node.database.stat().st_size)}

@@ -1,0 +1,285 @@
+"""Where the parts meet: one node on one port, from its start to its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import math
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+from starlette.types import ASGIApp
+
+from qunxin.config import Settings
+from qunxin.control import control_socket, find_server
+from qunxin.errors import QunxinError
+from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.http import HttpSettings, build_app, http_protocol
+from qunxin.gateways.realtime import RealtimeGateway, RealtimeSettings
+from qunxin.node import Node, try_node
+from qunxin.owner import build_owner_app
+
+_log = logging.getLogger("qunxin.server")
+
+REALTIME_PATH: Final = "/connection/websocket"
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_WAIT_FOR_FOLDER_SECONDS: Final = 5.0
+"""How long another command may still hold the folder when a server starts."""
+_RETRY_SECONDS: Final = 0.05
+
+
+class ServerFacts(msgspec.Struct, frozen=True):
+    """What whoever started a server wants to know."""
+
+    url: str
+    websocket_url: str
+    port: int
+    pid: int
+    data: str
+    epoch: str
+    version: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"event": "ready", **msgspec.structs.asdict(self)}
+
+
+async def serve_node(settings: Settings, announce: Callable[[ServerFacts], None]) -> None:
+    """Run a node until SIGINT or SIGTERM; returns when it has stopped in order.
+
+    `announce` is called once, when the node takes requests. On a signal the node takes no new
+    connections, answers what was accepted, tells sessions to come back, and stops within
+    `shutdown_timeout_seconds`; a second signal stops it at once. Raises `cannot_start` where the
+    port is in use or another process owns the folder.
+    """
+    stopping = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_stop_on_signals(stopping, settings.shutdown_timeout_seconds))
+        listeners = stack.enter_context(_listening(settings.host, settings.port))
+        node = await stack.enter_async_context(_owning_node(settings))
+        facts = _facts(node, listeners[0].getsockname()[1])
+        owner_listener = stack.enter_context(control_socket(node.folder))
+        owner = _owner_server(node, facts)
+        await stack.enter_async_context(_serving(owner, [owner_listener], stopping))
+        await stack.enter_async_context(_serving(_public_server(node), listeners, stopping))
+        _log.info("ready on %s", facts.url)
+        announce(facts)
+        await stopping.wait()
+    _log.info("stopped")
+
+
+# --- starting ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _owning_node(settings: Settings) -> AsyncIterator[Node]:
+    """The open node; a short command that still holds the folder is waited for."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        deadline = loop.time() + _WAIT_FOR_FOLDER_SECONDS
+        while True:
+            node = await try_node(settings, stack, patient=loop.time() < deadline)
+            if node is not None:
+                break
+            await _check_free(settings)
+            await asyncio.sleep(_RETRY_SECONDS)  # no event tells when another process lets go
+        yield node
+
+
+async def _check_free(settings: Settings) -> None:
+    """Refuse where a server answers in the folder."""
+    async with AsyncExitStack() as stack:
+        other = await find_server(settings.data_folder, stack)
+        if other is None:
+            return
+        facts = await other.facts()
+    detail = (
+        f"a server runs on the data folder {settings.data} already "
+        f"(process {facts['pid']}, {facts['url']})"
+    )
+    raise QunxinError("cannot_start", detail=detail)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Sockets bound to every address of `host`, the same port on each."""
+    listeners: list[socket.socket] = []
+    try:
+        for family, (name, _, *rest) in _addresses(host, port):
+            same = listeners[0].getsockname()[1] if listeners else port
+            listener = _bind(family, (name, same, *rest), host)
+            if listener is not None:
+                listeners.append(listener)
+        if not listeners:
+            raise QunxinError("cannot_start", detail=f"{host} is not an address of this machine")
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        detail = f"the host {host} is not known ({error.strerror})"
+        raise QunxinError("cannot_start", detail=detail) from error
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def _bind(family: socket.AddressFamily, address: Any, host: str) -> socket.socket | None:
+    """A bound socket; None where this machine does not have the address."""
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:  # a family that the kernel does not have
+        return None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            return None
+        raise _cannot_listen(host, address[1], error) from error
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> QunxinError:
+    if error.errno == errno.EADDRINUSE:
+        advice = "choose another one with --port, or --port 0 for a free one"
+        return QunxinError("cannot_start", detail=f"port {port} on {host} is in use; {advice}")
+    return QunxinError("cannot_start", detail=f"port {port} on {host}: {error.strerror}")
+
+
+def _facts(node: Node, port: int) -> ServerFacts:
+    host = node.settings.host
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  not bound here
+    place = f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"
+    return ServerFacts(
+        url=f"http://{place}",
+        websocket_url=f"ws://{place}{REALTIME_PATH}",
+        port=port,
+        pid=os.getpid(),
+        data=str(node.folder),
+        epoch=node.engine.epoch,
+        version=version("qunxin"),
+    )
+
+
+# --- serving ----------------------------------------------------------------------------------
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers; `ready` is set when it takes connections."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+def _public_server(node: Node) -> _Server:
+    settings = node.settings
+    authenticator = Authenticator(node.engine, node.token_keys)
+    hosts = (*settings.allowed_hosts, settings.host)
+    http_settings = msgspec.structs.replace(settings.part(HttpSettings), allowed_hosts=hosts)
+    http = build_app(node.engine, authenticator, http_settings, node.metrics.render)
+    realtime = RealtimeGateway(node.engine, authenticator, settings.part(RealtimeSettings))
+    return _Server(_uvicorn_config(http, http_settings, settings, realtime.ws_protocol_class))
+
+
+def _owner_server(node: Node, facts: ServerFacts) -> _Server:
+    app = build_owner_app(node, facts.as_json())
+    return _Server(_uvicorn_config(app, node.settings.part(HttpSettings), node.settings, None))
+
+
+def _uvicorn_config(
+    app: ASGIApp,
+    http_settings: HttpSettings,
+    settings: Settings,
+    websocket: type[asyncio.Protocol] | None,
+) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=http_protocol(http_settings),
+        ws=websocket or "none",
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        backlog=2048,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_seconds / 2),
+    )
+
+
+@asynccontextmanager
+async def _serving(
+    server: _Server, listeners: list[socket.socket], stopping: asyncio.Event
+) -> AsyncIterator[None]:
+    """`server` takes connections; at the end it has answered what was begun, within its time.
+    Should it end by itself, `stopping` is set."""
+    serving = asyncio.create_task(server.serve(sockets=listeners), name="serve")
+    serving.add_done_callback(lambda _: stopping.set())
+    ready = asyncio.create_task(server.ready.wait(), name="serve-ready")
+    try:
+        await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            yield
+    finally:
+        ready.cancel()
+        server.should_exit = True
+        await serving
+
+
+# --- stopping ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _stop_on_signals(stopping: asyncio.Event, timeout_seconds: float) -> Iterator[None]:
+    """The first signal sets `stopping`, and from then on time is limited; a second one ends the
+    process at once."""
+    loop = asyncio.get_running_loop()
+    limits: list[asyncio.TimerHandle] = []
+
+    def stop(name: str) -> None:
+        if stopping.is_set():
+            _log.error("stopped at once by a second %s", name)
+            os._exit(1)
+        _log.info("stopping: %s", name)
+        stopping.set()
+        limits.append(loop.call_later(timeout_seconds, _give_up, timeout_seconds))
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop, number.name)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+        for limit in limits:
+            limit.cancel()
+
+
+def _give_up(seconds: float) -> None:
+    """What is accepted is durable, so nothing is lost by this; clients come back and ask."""
+    _log.error("not stopped after %g seconds; the rest is cut", seconds)
+    os._exit(1)
