@@ -94,7 +94,6 @@ class Api:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
-            wait: float | None = None
             try:
                 response = await self._request(method, path, body, headers)
             except httpx.TransportError:

@@ -43,7 +43,7 @@ async def run_replay(options: ReplayOptions) -> ReplayOutcome:
     replay's own server does not start, `outcome_unknown` where a server stops answering.
     """
     check_options(options)
-    plan = make_plan(options)
+    plan = await asyncio.to_thread(make_plan, options)
     try:
         async with _server(options) as (url, key, own):
             return await _Replay(plan, options, url, key, own).run()
@@ -141,12 +141,10 @@ class _Replay:
             for participant in self._participants.values():
                 await participant.go_offline()
             await self._api.close()
-        findings = self._judge()
+        findings = await asyncio.to_thread(self._judge)
         return self._outcome(findings, played - started, ended - started)
 
     def _judge(self) -> Findings:
-        if self._options.progress is not None:
-            self._options.progress("Judging", 0, 1)
         judge = Judge(self._plan, self._journal, self._observations)
         return judge.judge({user: one.record for user, one in self._participants.items()})
 
