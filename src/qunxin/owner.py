@@ -38,10 +38,11 @@ class BackupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def build_owner_app(node: Node, facts: Mapping[str, Any]) -> Starlette:
     """The application for the owner's door. `facts` says more of the process (`url`)."""
+    ttl = node.settings.token_ttl_seconds
     door = _Door(node, {"pid": os.getpid(), "version": version("qunxin"), **facts})
     api = build_app(
         node.engine,
-        OwnerAuthenticator(node.engine, node.token_keys),
+        OwnerAuthenticator(node.engine, node.token_keys, token_ttl_seconds=ttl),
         node.settings.part(HttpSettings),
         node.metrics.render,
     )

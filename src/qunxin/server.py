@@ -196,7 +196,8 @@ class _Server(uvicorn.Server):
 
 def _public_server(node: Node) -> _Server:
     settings = node.settings
-    authenticator = Authenticator(node.engine, node.token_keys)
+    ttl = settings.token_ttl_seconds
+    authenticator = Authenticator(node.engine, node.token_keys, token_ttl_seconds=ttl)
     hosts = (*settings.allowed_hosts, settings.host)
     http_settings = msgspec.structs.replace(settings.part(HttpSettings), allowed_hosts=hosts)
     http = build_app(node.engine, authenticator, http_settings, node.metrics.render)

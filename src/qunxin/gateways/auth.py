@@ -48,20 +48,24 @@ class Authenticator:
         keys: TokenKeys,
         *,
         audience: str = DEFAULT_AUDIENCE,
+        token_ttl_seconds: int = DEFAULT_TOKEN_SECONDS,
         clock: Clock | None = None,
     ) -> None:
         self._engine = engine
         self._keys = keys
         self._audience = audience
+        self._token_ttl_seconds = token_ttl_seconds
         self._clock = clock or SystemClock()
 
     def use_keys(self, keys: TokenKeys) -> None:
         """Sign and verify with `keys` from now on."""
         self._keys = keys
 
-    def issue_token(self, user: str, ttl_seconds: int = DEFAULT_TOKEN_SECONDS) -> tuple[str, int]:
-        """A token for `user`, and when it expires (milliseconds since 1970). Raises
-        `invalid_request` for an id that cannot be, or a time outside 1 second to 30 days."""
+    def issue_token(self, user: str, ttl_seconds: int | None = None) -> tuple[str, int]:
+        """A token for `user`, and when it expires (milliseconds since 1970); by default after
+        `token_ttl_seconds`. Raises `invalid_request` for an id that cannot be, or a time outside
+        1 second to 30 days."""
+        ttl_seconds = self._token_ttl_seconds if ttl_seconds is None else ttl_seconds
         if not is_valid_id(user):
             raise QunxinError("invalid_request", detail="user: not a valid id")
         if not 1 <= ttl_seconds <= MAX_TOKEN_SECONDS:

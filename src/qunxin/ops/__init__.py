@@ -1,1 +1,1 @@
-"""What an operator looks at: metrics, logs, health."""
+"""What an operator looks at: metrics and logs."""

@@ -18,9 +18,6 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
 class MetricKind(StrEnum):
@@ -103,7 +100,7 @@ class Metrics:
         self._sessions.set(count)
 
     def render(self) -> bytes:
-        """All metrics as text of the type `CONTENT_TYPE`."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str) -> Counter:

@@ -316,12 +316,18 @@ class MarkRead(Request, frozen=True, kw_only=True):
 
 class CreateToken(Request, frozen=True):
     user: UserId
-    ttl_seconds: Annotated[
-        int,
-        Meta(
-            ge=1, le=MAX_TOKEN_SECONDS, description="How long the token is valid.", examples=[3600]
-        ),
-    ] = 3600
+    ttl_seconds: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=MAX_TOKEN_SECONDS,
+                description="How long the token is valid. Left out: as the server is set.",
+                examples=[3600],
+            ),
+        ]
+        | None
+    ) = None
 
 
 class CreateKey(Request, frozen=True):

@@ -19,8 +19,9 @@ from qunxin.gateways.operations.requests import Request
 class TokenIssuer(Protocol):
     """Makes tokens for users' devices."""
 
-    def issue_token(self, user: str, ttl_seconds: int) -> tuple[str, int]:
-        """A token for `user`, and when it expires (milliseconds since 1970)."""
+    def issue_token(self, user: str, ttl_seconds: int | None) -> tuple[str, int]:
+        """A token for `user`, and when it expires (milliseconds since 1970). None: after the
+        server's usual time."""
         ...
 
 

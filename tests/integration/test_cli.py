@@ -1,0 +1,213 @@
+"""The command line on a folder without a server, and beside a running one: the same answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import ServerProcess, answer, run_cli
+
+Cli = Callable[..., Any]
+
+
+def run_json(folder: Path, *arguments: str) -> Any:
+    """The JSON object that a command prints; it must succeed."""
+    done = run_cli(*arguments, "--data", str(folder), "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    return json.loads(done.stdout)
+
+
+def refusal(folder: Path, *arguments: str, code: int = 1) -> dict[str, Any]:
+    """The error that a command tells of as JSON; it must end with this exit code."""
+    done = run_cli(*arguments, "--data", str(folder), "--json")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout == ""
+    error: dict[str, Any] = json.loads(done.stderr)["error"]
+    return error
+
+
+@pytest.fixture(params=["alone", "beside a server"])
+def cli(request: pytest.FixtureRequest, data_folder: Path) -> Cli:
+    """Runs commands on a folder, once without a server and once through one."""
+    if request.param != "alone":
+        request.getfixturevalue("server")
+    return lambda *arguments: run_json(data_folder, *arguments)
+
+
+def test_a_chat_from_the_command_line(cli: Cli, data_folder: Path) -> None:
+    """Accounts, a group, members, roles, a message: each step answers what it did."""
+    assert cli("user", "create", "alice", "--name", "爱丽丝 👩‍👩‍👧")["new"]
+    for user in ("bob", "carol", "dave"):
+        cli("user", "create", user)
+    assert cli("user", "show", "alice")["name"] == "爱丽丝 👩‍👩‍👧"
+    made = cli("group", "create", "tea", "bob", "nobody", "--owner", "alice", "--name", "茶 🍵")
+    assert (made["members"], made["grade"]) == (2, "partial")
+    assert {"user": "nobody", "result": "user_not_found"} in made["results"]
+    assert refusal(data_folder, "group", "create", "tea", "--owner", "bob")["code"] == (
+        "invalid_request"
+    )
+    added = cli("group", "add", "tea", "carol", "dave", "bob")
+    assert [one["result"] for one in added["results"]] == ["added", "added", "already_member"]
+    assert cli("group", "role", "tea", "bob", "admin")["role"] == "admin"
+    assert cli("group", "mute", "tea", "dave")["muted"]
+    assert cli("group", "mute", "tea")["muted"]
+    assert not cli("group", "mute", "tea", "--off")["muted"]
+    cli("group", "remove", "tea", "dave")
+    members = cli("group", "members", "tea", "--limit", "2")["members"]
+    assert [(one["user"], one["role"]) for one in members] == [("alice", "owner"), ("bob", "admin")]
+    cli("user", "suspend", "carol")
+    sent = cli("send", "group", "tea", "مرحبا 你好 🍵", "--from", "alice", "--key", "早")
+    assert (sent["grade"], sent["members"], sent["unreachable_count"]) == ("partial", 3, 1)
+    again = cli("send", "group", "tea", "مرحبا 你好 🍵", "--from", "alice", "--key", "早")
+    assert (again["position"], again["duplicate"]) == (sent["position"], True)
+    assert cli("user", "activate", "carol")["state"] == "active"
+    (row,) = cli("user", "conversations", "bob")["conversations"]
+    assert (row["conversation"], row["name"], row["unread"]) == ("group:tea", "茶 🍵", 1)
+    assert cli("user", "sessions", "bob") == {"sessions": []}
+    assert cli("group", "dissolve", "tea", "--yes")["state"] == "dissolved"
+    assert cli("user", "erase", "dave", "--yes")["state"] == "erased"
+
+
+def test_refusals_are_the_same_by_both_ways(cli: Cli, data_folder: Path) -> None:
+    """Code, tier, words, advice and exit code do not depend on whether a server runs."""
+    cli("user", "create", "alice")
+    error = refusal(data_folder, "send", "group", "无", "hi", "--from", "alice")
+    assert error["code"] == "invalid_request"
+    error = refusal(data_folder, "send", "group", "none", "你好", "--from", "alice")
+    assert (error["code"], error["tier"]) == ("group_not_found", "group")
+    assert error["advice"].startswith("Create it: qunxin group create")
+    error = refusal(data_folder, "user", "suspend", "ghost")
+    assert (error["code"], error["detail"]) == ("user_not_found", "There is no user ghost")
+    error = refusal(data_folder, "group", "dissolve", "none")
+    assert (error["code"], "--yes" in error["detail"]) == ("invalid_request", True)
+
+
+def test_a_key_made_by_either_way_opens_the_server(data_folder: Path) -> None:
+    """A key from before the start works after it, one from beside it at once, a revoked one no
+    longer."""
+    before = run_json(data_folder, "key", "create", "früher 早")
+    with ServerProcess(data_folder) as server:
+        beside = run_json(data_folder, "key", "create", "daneben", "--scope", "read")
+        assert beside["scopes"] == ["read"]
+        for key in (before["key"], beside["key"]):
+            with server.client(key) as client:
+                assert client.get("/v1/users/nobody").status_code == 404
+        run_json(data_folder, "key", "revoke", before["id"])
+        with server.client(before["key"]) as client:
+            assert client.get("/v1/users/nobody").status_code == 401
+    listed = run_json(data_folder, "key", "list")["keys"]
+    assert {one["name"] for one in listed} == {"früher 早", "daneben", "tests"}
+    assert before["key"] not in json.dumps(listed)
+
+
+def test_a_token_from_the_command_line_is_accepted(server: ServerProcess) -> None:
+    """With the time that was asked for, and only for an account that is there."""
+    run_json(server.data_folder, "user", "create", "alice")
+    made = run_json(server.data_folder, "token", "create", "alice", "--ttl-seconds", "60")
+    with server.client(made["token"]) as client:
+        assert answer(client.get("/v1/users/alice/conversations"))["conversations"] == []
+    assert refusal(server.data_folder, "token", "create", "bob")["code"] == "user_not_found"
+
+
+def test_for_people_a_key_stands_alone_on_the_output(data_folder: Path) -> None:
+    """`KEY=$(qunxin key create …)` works: what else is said goes to the error output."""
+    done = run_cli("key", "create", "人", "--data", str(data_folder))
+    assert re.fullmatch(r"qx_\S+\n", done.stdout)
+    assert "not shown again" in done.stderr
+
+
+def test_what_is_written_is_its_owners_alone(data_folder: Path) -> None:
+    """Folder 0700, files 0600, whatever the umask of the shell."""
+    script = f"umask 000; exec '{sys.executable}' -m qunxin key create k --data \"$FOLDER\""
+    subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "FOLDER": str(data_folder)},
+        check=True,
+        capture_output=True,
+    )
+    assert stat.S_IMODE(data_folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in data_folder.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "says"),
+    [
+        ({"LANG": "zh_CN.UTF-8"}, (), "群组不存在"),
+        ({"LANG": "C.UTF-8"}, (), "There is no such group"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "en_GB.UTF-8"}, (), "There is no such group"),
+        ({"LANG": "C.UTF-8"}, ("--language", "zh"), "请先创建群组"),
+    ],
+)
+def test_errors_speak_the_readers_language(
+    data_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    options: tuple[str, ...],
+    says: str,
+) -> None:
+    """As LANG and its stronger relatives say, or as asked."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = run_cli("group", "show", "tea", "--data", str(data_folder), *options)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "(group_not_found)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("user", "crate", "alice"),
+        ("send", "whisper", "tea", "你好"),
+        ("group", "create", "tea"),
+        ("serve", "--port", "八千"),
+        ("serve", "--port", "70000"),
+        ("serve", "--store", "postgresql://db/qunxin"),
+    ],
+)
+def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A shell script can tell a mistake of its own from a refusal."""
+    done = run_cli(*arguments, "--data", str(tmp_path / "数据"))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr
+    assert not (tmp_path / "数据").exists()
+
+
+HELPED = [
+    (),
+    ("serve",),
+    ("replay",),
+    ("send",),
+    ("backup",),
+    *(("user", n) for n in ("create", "show", "suspend", "activate", "erase")),
+    *(("user", n) for n in ("conversations", "sessions")),
+    *(("group", n) for n in ("create", "show", "members", "add", "remove")),
+    *(("group", n) for n in ("role", "mute", "dissolve")),
+    ("token", "create"),
+    *(("key", n) for n in ("create", "list", "revoke")),
+]
+
+
+@pytest.mark.parametrize("command", HELPED, ids=" ".join)
+def test_help_shows_how(command: tuple[str, ...]) -> None:
+    """Every command's help has an example that begins with the command itself."""
+    done = run_cli(*command, "--help")
+    assert done.returncode == 0
+    assert re.search(r"\bqunxin " + " ".join(command), done.stdout.partition("\n")[2])
+
+
+def test_the_module_and_the_command_say_their_version() -> None:
+    """`--version` for bug reports."""
+    assert re.fullmatch(r"qunxin \d+\.\d+\.\d+\S*\n", run_cli("--version").stdout)
