@@ -1,0 +1,1 @@
+"""The snapshot reads, one file for each family. Each runs on a reader's thread."""

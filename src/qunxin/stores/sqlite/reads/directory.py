@@ -1,0 +1,110 @@
+"""Users, groups, members, blocks, keys, and who is out of reach."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from qunxin.errors import QunxinError
+from qunxin.model import ApiKey, Group, Member, Reason, User
+from qunxin.store import MemberKeys, MembersPage, UnreachableSet, UnreachableUser
+from qunxin.stores.sqlite.commands.api_keys import API_KEY_SQL, api_key_from_row
+from qunxin.stores.sqlite.commands.lookups import (
+    GROUP_COLUMNS,
+    GROUP_TABLES,
+    MEMBER_COLUMNS,
+    MEMBER_TABLES,
+    USER_COLUMNS,
+    group_from_row,
+    member_from_row,
+    user_from_row,
+)
+from qunxin.stores.sqlite.readers import Reader
+
+_USER: Final = f"SELECT {USER_COLUMNS} FROM users u WHERE u.user = ?"  # noqa: S608
+_GROUP: Final = f"SELECT {GROUP_COLUMNS} FROM {GROUP_TABLES} WHERE c.name = ?"  # noqa: S608
+_MEMBER: Final = f"""
+    SELECT {MEMBER_COLUMNS} FROM {MEMBER_TABLES} JOIN conversations c ON c.key = s.conversation
+    WHERE c.name = ? AND c.kind = 'group' AND u.user = ? AND s.last IS NULL
+"""  # noqa: S608
+_MEMBERS: Final = f"""
+    SELECT {MEMBER_COLUMNS} FROM stays s INDEXED BY stays_current JOIN users u ON u.key = s.user
+    WHERE s.conversation = ? AND s.user > ? AND s.last IS NULL ORDER BY s.user LIMIT ?
+"""  # noqa: S608
+
+
+def key_from_cursor(cursor: str | None) -> int:
+    """The integer key after which a page begins. Refused: `invalid_request`."""
+    if cursor is None:
+        return 0
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 16:
+        raise QunxinError("invalid_request", detail="the cursor is not one of ours")
+    return int(cursor)
+
+
+def read_user(reader: Reader, user: str) -> User | None:
+    row = reader.row(_USER, (user,))
+    return None if row is None else user_from_row(row)
+
+
+def read_group(reader: Reader, group: str) -> Group | None:
+    row = reader.row(_GROUP, (f"group:{group}",))
+    return None if row is None else group_from_row(row)
+
+
+def read_member(reader: Reader, group: str, user: str) -> Member | None:
+    row = reader.row(_MEMBER, (f"group:{group}", user))
+    return None if row is None else member_from_row(row)
+
+
+def list_members(reader: Reader, group: str, cursor: str | None, limit: int) -> MembersPage:
+    after = key_from_cursor(cursor)
+    with reader:
+        found = read_group(reader, group)
+        if found is None:
+            return MembersPage((), None, 0)
+        rows = reader.rows(_MEMBERS, (found.key, after, limit + 1)).fetchall()
+        members = tuple(member_from_row(row) for row in rows[:limit])
+        following = str(members[-1].key) if len(rows) > limit else None
+        return MembersPage(members, following, found.membership_version)
+
+
+def read_member_keys(reader: Reader, group: str) -> MemberKeys:
+    with reader:
+        found = read_group(reader, group)
+        if found is None:
+            return MemberKeys(0, ())
+        text = reader.value(
+            "SELECT json_group_array(user) FROM ("
+            "SELECT user FROM stays INDEXED BY stays_current"
+            " WHERE conversation = ? AND last IS NULL ORDER BY user)",
+            (found.key,),
+        )
+        keys = msgspec.json.decode(text, type=tuple[int, ...])
+        return MemberKeys(found.membership_version, keys)
+
+
+def read_unreachable(reader: Reader) -> UnreachableSet:
+    with reader:
+        version = reader.value("SELECT unreachable_version FROM state")
+        rows = reader.rows(
+            "SELECT key, user, reason FROM users INDEXED BY users_unreachable"
+            " WHERE reason IS NOT NULL ORDER BY key"
+        )
+        users = tuple(UnreachableUser(key, user, Reason(reason)) for key, user, reason in rows)
+        return UnreachableSet(version, users)
+
+
+def list_blocked(reader: Reader, user: str) -> tuple[str, ...]:
+    rows = reader.rows(
+        "SELECT other.user FROM users u JOIN blocks b ON b.user = u.key"
+        " JOIN users other ON other.key = b.blocked WHERE u.user = ? ORDER BY other.user",
+        (user,),
+    )
+    return tuple(name for (name,) in rows)
+
+
+def read_api_keys(reader: Reader) -> tuple[ApiKey, ...]:
+    rows = reader.rows(f"{API_KEY_SQL} ORDER BY created, id")
+    return tuple(api_key_from_row(row) for row in rows)

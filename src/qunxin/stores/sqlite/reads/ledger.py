@@ -1,0 +1,100 @@
+"""The ledger: for each member, how far one message got."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from qunxin.model import DeliveryState, UserState
+from qunxin.store import Delivery, LedgerPage
+from qunxin.stores.sqlite.commands.lookups import reason_of
+from qunxin.stores.sqlite.readers import Reader
+from qunxin.stores.sqlite.reads.directory import key_from_cursor
+from qunxin.stores.sqlite.rows import LAST_MESSAGE_CODE, OPERATOR
+from qunxin.stores.sqlite.schema import BROADCAST_KEY
+
+_MESSAGE: Final = f"""
+    SELECT c.key, e.sender, (
+        SELECT r.position FROM recalls r WHERE r.conversation = c.key AND r.target = e.position
+    )
+    FROM conversations c JOIN entries e ON e.conversation = c.key
+    WHERE c.name = ? AND e.position = ? AND e.type <= {LAST_MESSAGE_CODE}
+"""  # noqa: S608
+
+_STAYERS: Final = """
+    SELECT s.user AS key, u.user, u.state FROM stays s JOIN users u ON u.key = s.user
+    WHERE s.conversation = :conversation AND s.user > :after
+      AND s.joined <= :position AND (s.last IS NULL OR s.last >= :position)
+"""
+_ACCOUNTS: Final = """
+    SELECT u.key, u.user, u.state FROM users u
+    WHERE u.key > :after
+      AND u.broadcast_first <= :position
+      AND (u.broadcast_last IS NULL OR u.broadcast_last >= :position)
+"""
+_JUDGED: Final = """
+    SELECT a.key, a.user, a.state AS account,
+           CASE WHEN c.read >= :proof THEN 'read'
+                WHEN c.delivered >= :proof THEN 'delivered'
+                WHEN a.state <> 'active' THEN 'unreachable'
+                ELSE 'queued' END AS state
+    FROM ($AUDIENCE) a
+    LEFT JOIN cursors c ON c.conversation = :conversation AND c.user = a.key
+    WHERE a.key <> :sender
+"""
+
+
+def list_deliveries(
+    reader: Reader,
+    conversation: str,
+    position: int,
+    state: DeliveryState | None,
+    cursor: str | None,
+    limit: int,
+) -> LedgerPage | None:
+    after = key_from_cursor(cursor)
+    with reader:
+        message = reader.row(_MESSAGE, (conversation, position))
+        if message is None:
+            return None
+        key, sender, recalled = message
+        judged = _JUDGED.replace("$AUDIENCE", _ACCOUNTS if key == BROADCAST_KEY else _STAYERS)
+        bindings = {
+            "conversation": key,
+            "position": position,
+            "proof": recalled or position,
+            "sender": OPERATOR if sender is None else sender,
+            "after": after,
+        }
+        counts = _count(reader, judged, bindings)
+        rows = _page(reader, judged, bindings, state, limit + 1)
+    deliveries = tuple(_delivery(row) for row in rows[:limit])
+    following = str(rows[limit - 1][0]) if len(rows) > limit else None
+    return LedgerPage(counts, deliveries, following, recalled)
+
+
+def _count(reader: Reader, judged: str, bindings: dict[str, Any]) -> dict[DeliveryState, int]:
+    sql = f"SELECT state, count(*) FROM ({judged}) GROUP BY state"  # noqa: S608
+    found = {row[0]: row[1] for row in reader.rows(sql, {**bindings, "after": 0})}
+    return {state: int(found.get(state.value) or 0) for state in DeliveryState}
+
+
+def _page(
+    reader: Reader,
+    judged: str,
+    bindings: dict[str, Any],
+    state: DeliveryState | None,
+    limit: int,
+) -> list[tuple[Any, ...]]:
+    sql = (
+        f"SELECT key, user, account, state FROM ({judged})"  # noqa: S608
+        " WHERE :wanted IS NULL OR state = :wanted ORDER BY key LIMIT :limit"
+    )
+    wanted = None if state is None else str(state)
+    return reader.rows(sql, {**bindings, "wanted": wanted, "limit": limit}).fetchall()
+
+
+def _delivery(row: tuple[Any, ...]) -> Delivery:
+    _, user, account, state = row
+    found = DeliveryState(state)
+    reason = reason_of(UserState(account)) if found is DeliveryState.UNREACHABLE else None
+    return Delivery(user, found, reason)
