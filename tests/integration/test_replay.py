@@ -1,0 +1,137 @@
+"""Replays of small logs end to end: a server of their own, real connections, kills, stress."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from qunxin.errors import QunxinError
+from qunxin.replay import ReplayOptions, ReplayReport, parse_speed, run_replay
+from serving import ServerProcess, run_cli
+
+_ROOT = Path(__file__).parents[2]
+SAMPLES = tuple(sorted((_ROOT / "tests" / "data" / "irc").glob("*.txt")))
+_WHOLE = _ROOT.parent / "shared" / "data" / "irc"
+FAULTS = ("lost", "duplicated", "reordered", "misrouted", "leaked")
+
+
+def check_clean(report: ReplayReport) -> None:
+    """Five zeros, and everything delivered."""
+    assert {name: getattr(report, name) for name in FAULTS} == dict.fromkeys(FAULTS, 0)
+    assert report.delivered == report.expected_deliveries
+    assert report.verdict == "passed"
+
+
+async def test_a_plain_replay_delivers_everything() -> None:
+    """All logs at once, everybody online."""
+    report = (await run_replay(ReplayOptions(files=SAMPLES))).report
+    check_clean(report)
+    assert (report.files, report.users, report.messages) == (3, 46, 101)
+    assert report.expected_deliveries == 848 + 240 + 21
+    assert report.ack_p50_ms > 0
+    assert report.ack_p99_ms >= report.ack_p50_ms
+    assert report.delivery_p99_ms >= report.delivery_p50_ms > 0
+
+
+async def test_who_is_offline_catches_up() -> None:
+    """Three connections for 46 users: nearly everything is delivered by recovery."""
+    check_clean((await run_replay(ReplayOptions(files=SAMPLES, online=3))).report)
+
+
+async def test_kills_lose_nothing() -> None:
+    report = (await run_replay(ReplayOptions(files=SAMPLES, kills=2, online=20))).report
+    check_clean(report)
+    assert report.kills == 2
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_stress_finds_nothing(seed: int) -> None:
+    """Removals, private messages, namesakes, suspensions, recalls, broadcasts, refusals."""
+    outcome = await run_replay(ReplayOptions(files=SAMPLES, stress=True, seed=seed, online=20))
+    assert outcome.notes == ()
+    check_clean(outcome.report)
+    assert outcome.report.messages > 101
+
+
+async def test_a_running_server_can_be_replayed_on_twice(server: ServerProcess) -> None:
+    """Nothing of the first replay is in the second one's way."""
+    for _ in range(2):
+        options = ReplayOptions(files=SAMPLES, url=server.url, key=server.key)
+        check_clean((await run_replay(options)).report)
+
+
+def test_the_command_line_prints_one_object_last() -> None:
+    """The keys that programs may rest on, in their order; exit code 0."""
+    done = run_cli("replay", *map(str, SAMPLES), "--speed", "max", "--json", timeout=50)
+    assert done.returncode == 0, done.stderr
+    found = msgspec.json.decode(done.stdout.splitlines()[-1])
+    assert list(found) == [
+        "files",
+        "users",
+        "messages",
+        "expected_deliveries",
+        "delivered",
+        *FAULTS,
+        "kills",
+        "ack_p50_ms",
+        "ack_p99_ms",
+        "delivery_p50_ms",
+        "delivery_p99_ms",
+        "messages_per_second",
+        "deliveries_per_second",
+        "verdict",
+    ]
+    check_clean(msgspec.convert(found, ReplayReport))
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    done = run_cli("replay", str(tmp_path / "没有.txt"))
+    assert done.returncode != 0
+    assert "没有.txt" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ReplayOptions(files=()),
+        ReplayOptions(files=SAMPLES, online=0),
+        ReplayOptions(files=SAMPLES, kills=-1),
+        ReplayOptions(files=SAMPLES, url="http://127.0.0.1:1"),
+        ReplayOptions(files=SAMPLES, url="http://127.0.0.1:1", key="k", kills=1),
+    ],
+)
+async def test_what_cannot_be_played_is_refused(options: ReplayOptions) -> None:
+    with pytest.raises(QunxinError, match="invalid_request"):
+        await run_replay(options)
+
+
+def test_speeds() -> None:
+    assert parse_speed("max") is None
+    assert parse_speed("real") == 1.0
+    assert parse_speed("20x") == 20.0
+    for wrong in ("0x", "fast", "-1x", ""):
+        with pytest.raises(QunxinError, match="invalid_request"):
+            parse_speed(wrong)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not _WHOLE.is_dir(), reason="the whole logs are not here")
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"kills": 10}, *({"stress": True, "seed": seed} for seed in (1, 2, 3))],
+    ids=str,
+)
+async def test_twelve_days_lose_nothing(extra: dict[str, Any]) -> None:
+    """The main job: all twelve logs at once."""
+    files = tuple(sorted(_WHOLE.glob("*.txt")))
+    report = (await run_replay(replace(ReplayOptions(files=files), **extra))).report
+    check_clean(report)
+    assert report.users == 2261
+    if "stress" not in extra:
+        assert report.messages == 15_268
+        assert report.expected_deliveries == 1_493_052
