@@ -20,6 +20,7 @@ MAX_FRAME_BYTES: Final = 256 * 1024
 
 _TEXT: Final = 0x81
 _CLOSE: Final = 0x88
+_PONG: Final = 0x8A
 _MAX_REASON_BYTES: Final = 123
 
 _encode = msgspec.json.Encoder().encode
@@ -43,6 +44,11 @@ def close_frame(code: int, reason: str) -> bytes:
     """A close frame from a server; the reason is cut to what fits."""
     words = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
     return _frame(_CLOSE, code.to_bytes(2, "big") + words)
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a WebSocket ping."""
+    return _frame(_PONG, payload)
 
 
 def text_frames(lines: Sequence[bytes], max_bytes: int = MAX_FRAME_BYTES) -> bytes:

@@ -20,10 +20,12 @@ MAX_LINES: Final = 1_000
 """Commands in one frame."""
 MAX_DEPTH: Final = 64
 """Nesting of one command, whatever it carries."""
-MAX_BRACKETS: Final = 25_000
-"""Arrays and objects in one command: twice what the largest `connect` needs."""
-MAX_CHANNELS: Final = 10_000
+MAX_CHANNELS: Final = 5_000
 """Positions in one `connect`."""
+MAX_BRACKETS: Final = 12_000
+MAX_QUOTES: Final = 140_000
+"""Arrays and objects, and quotation marks, in one command: about twice what the largest `connect`
+and the largest message need."""
 
 PING: Final = b"{}"
 """A ping from the server; the client answers with the same."""
@@ -155,6 +157,8 @@ def decode_command(line: bytes) -> tuple[str, Command] | BadLine:
     kinds = command.kinds
     if len(kinds) != 1:
         return BadLine(command.id, "exactly one command in a line")
+    if not command.id and kinds[0] != "send":
+        return BadLine(0, "a command needs an id")
     return kinds[0], command
 
 
@@ -186,8 +190,8 @@ def decode_any(data: bytes) -> Any:
 
 
 def is_too_deep(line: bytes, limit: int = MAX_DEPTH) -> bool:
-    """Whether `line` nests deeper than `limit` or opens too many brackets; found without
-    recursion and in linear time, before anything is decoded.
+    """Whether `line` nests deeper than `limit`, or is made of more parts than any command needs;
+    found without recursion and in linear time, before anything is decoded.
 
     Strings go first, since a bracket inside one opens nothing, then everything but brackets;
     then the innermost pairs, `limit` times. What is left is too deep, or was never balanced.
@@ -195,6 +199,8 @@ def is_too_deep(line: bytes, limit: int = MAX_DEPTH) -> bool:
     opened = line.count(b"[") + line.count(b"{")
     if opened <= limit:
         return False
+    if line.count(b'"') > MAX_QUOTES:
+        return True
     brackets = _STRINGS.sub(b"", line).translate(_SQUARE, _NO_BRACKETS)
     if len(brackets) > 2 * MAX_BRACKETS:
         return True

@@ -1,0 +1,262 @@
+"""The realtime gateway: the Centrifugo client protocol over WebSockets, in JSON.
+
+Read in this order: `websocket` (the upgrade), `realtime_session` (one connection),
+`realtime_queue` and `realtime_commands` (what it asks for). Here is what all connections share:
+the flush that writes everything ready in one turn, the sweep that keeps their deadlines, and
+their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from qunxin.clock import Clock, SystemClock
+from qunxin.engine import Engine
+from qunxin.engine.session import Session
+from qunxin.engine.sink import Delivery
+from qunxin.errors import QunxinError
+from qunxin.gateways.connection import Connection
+from qunxin.gateways.realtime_commands import Commands, Identity, Tokens
+from qunxin.gateways.realtime_queue import CommandQueue
+from qunxin.gateways.realtime_session import RealtimeSession
+from qunxin.gateways.realtime_settings import PATH, RealtimeSettings
+from qunxin.gateways.websocket import Upgrades
+from qunxin.tasks import TaskSet
+from qunxin.wire.codec import MAX_FRAME_BYTES, encode_publications, text_frame, text_frames
+from qunxin.wire.codes import FAILED, SHUTTING_DOWN
+from qunxin.wire.frames import PING
+
+_log = logging.getLogger("qunxin.realtime")
+
+_SWEEP_SECONDS: Final = 1.0
+_SWEEP_SLICE: Final = 1_000
+_END_SLICE: Final = 100
+_END_PAUSE_SECONDS: Final = 0.05
+
+_Pending = Delivery | bytes
+
+
+class RealtimeGateway:
+    """Takes connections from uvicorn (`ws_protocol_class`) and serves them until `close`.
+
+    Made on the running loop that will serve.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokens: Tokens,
+        settings: RealtimeSettings | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings or RealtimeSettings()
+        self.closing = False
+        self._loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = self._loop.time
+        self._clock = clock or SystemClock()
+        self._commands = Commands(engine, tokens, self.settings, self._clock)
+        self._upgrades = Upgrades(self.settings, self)
+        self._tasks = TaskSet()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._sessions: set[RealtimeSession] = set()
+        self._connections: set[Connection] = set()
+        self._all_closed = asyncio.Event()
+        self._dirty: list[RealtimeSession] = []
+
+    @property
+    def ws_protocol_class(self) -> Callable[..., asyncio.Protocol]:
+        """For uvicorn's `ws` setting."""
+        return self._upgrades.protocol
+
+    @property
+    def connections(self) -> int:
+        """Sockets open now, those that are being closed included."""
+        return len(self._connections)
+
+    # --- connections -------------------------------------------------------------------------
+
+    def admit(self) -> None:
+        if self.closing:
+            raise QunxinError("shutting_down")
+        if len(self._connections) >= self.settings.max_connections:
+            raise QunxinError("overloaded")
+
+    def accept(self, connection: Connection, language: str) -> None:
+        session = RealtimeSession(self, connection, language, self.now())
+        connection.receiver = session
+        self._connections.add(connection)
+        self._sessions.add(session)
+        if self._sweeper is None:
+            self._sweeper = self._tasks.start("realtime sweep", self._sweep())
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_closed.set()
+
+    def ended(self, session: RealtimeSession, engine_session: Session | None) -> None:
+        """Called by each session once, when it takes and gives nothing more."""
+        self._sessions.discard(session)
+        if engine_session is not None:
+            self._tasks.start(f"end of session {engine_session.id}", engine_session.close())
+
+    def commands_of(self, session: RealtimeSession) -> CommandQueue:
+        async def handle(kind: str, command: Any) -> None:
+            await self._commands.handle(session, kind, command)
+
+        return CommandQueue(
+            handle,
+            self._tasks,
+            max_pending=self.settings.max_pending_commands,
+            max_sends=self.settings.max_sends_at_once,
+        )
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def add_dirty(self, session: RealtimeSession) -> None:
+        """Have what is pending for `session` written at the end of this turn."""
+        if not self._dirty:
+            self._loop.call_soon(self._flush)
+        self._dirty.append(session)
+
+    def _flush(self) -> None:
+        """Everything that became ready in this turn, one write for each session.
+
+        The usual case, one delivery shared by a thousand sessions, is spelt out here: its frame
+        is built once, and each session costs one write and two additions.
+        """
+        sessions, self._dirty = self._dirty, []
+        joined: dict[tuple[object, ...], bytes] = {}
+        for session in sessions:
+            pending = session.pending
+            if len(pending) == 1 and session.open and not session.ping_wanted:
+                item = pending[0]
+                pending.clear()
+                frame = item.encoded.get("frame") if item.__class__ is Delivery else None
+                try:
+                    if frame is None:
+                        frame = _frame_of(item)
+                    session.write(frame)
+                except Exception:  # noqa: BLE001 - one connection must not hold up the others
+                    _fail(session)
+                    continue
+                session.sent += len(frame)
+                if session.sent > session.check_at:
+                    session.check_sent()
+            else:
+                self._flush_several(session, joined)
+
+    def flush_one(self, session: RealtimeSession) -> None:
+        """Write what is pending for one session now."""
+        self._flush_several(session, {})
+
+    def _flush_several(
+        self, session: RealtimeSession, joined: dict[tuple[object, ...], bytes]
+    ) -> None:
+        """What is pending in one or few frames, with a ping at the end where one is wanted.
+        Sessions with the same things pending share the bytes through `joined`."""
+        items, ping = tuple(session.pending), session.ping_wanted
+        session.pending.clear()
+        if not session.open or not (items or ping):
+            return
+        try:
+            frame = joined.get((ping, *items))
+            if frame is None:
+                frame = joined[ping, *items] = _join(items, ping)
+            if ping:
+                session.note_ping(len(frame))
+            session.write(frame)
+        except Exception:  # noqa: BLE001 - one connection must not hold up the others
+            _fail(session)
+            return
+        session.sent += len(frame)
+        if session.sent > session.check_at:
+            session.check_sent()
+
+    # --- time --------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        """Once a second, every session's deadlines and pings, others' work in between."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            for index, session in enumerate(list(self._sessions)):
+                if session.open:
+                    session.sweep(self.now(), self._clock.now_ms())
+                if index % _SWEEP_SLICE == _SWEEP_SLICE - 1:
+                    await asyncio.sleep(0)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Take nothing new; answer what was accepted; tell every client to come back, some at a
+        time, so that they do not all come back at once. On return all sockets are closed, those
+        of clients that did not answer within half of `shutdown_timeout_seconds` cut."""
+        self.closing = True
+        deadline = self.now() + self.settings.shutdown_timeout_seconds / 2
+        sessions = list(self._sessions)
+        await self._answer_all(sessions, deadline)
+        for index, session in enumerate(sessions):
+            session.disconnect(SHUTTING_DOWN)
+            if index % _END_SLICE == _END_SLICE - 1 and self.now() < deadline:
+                await asyncio.sleep(_END_PAUSE_SECONDS)
+        await self._wait_closed(deadline)
+        await self._tasks.close()
+
+    async def _answer_all(self, sessions: list[RealtimeSession], deadline: float) -> None:
+        waiting = [asyncio.create_task(session.commands.idle()) for session in sessions]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=(deadline - self.now()) / 2)
+            for task in late:
+                task.cancel()
+
+    async def _wait_closed(self, deadline: float) -> None:
+        if self._connections:
+            self._all_closed.clear()
+            try:
+                async with asyncio.timeout_at(max(deadline, self.now() + 0.1)):
+                    await self._all_closed.wait()
+            except TimeoutError:
+                _log.info("%d connections are cut", len(self._connections))
+        for connection in list(self._connections):
+            connection.abort()
+        while self._connections:
+            self._all_closed.clear()
+            await self._all_closed.wait()
+
+
+def _text_of(item: _Pending) -> bytes:
+    if not isinstance(item, Delivery):
+        return item
+    text = item.encoded.get("text")
+    if text is None:
+        lines = encode_publications(item.conversation, item.entries)
+        text = item.encoded["text"] = b"\n".join(lines)
+    return text
+
+
+def _frame_of(item: _Pending) -> bytes:
+    """The whole frame, or frames; those of a delivery are kept with it."""
+    if not isinstance(item, Delivery):
+        return text_frame(item)
+    frame = item.encoded["frame"] = _join((item,), ping=False)
+    return frame
+
+
+def _join(items: tuple[_Pending, ...], ping: bool) -> bytes:
+    text = b"\n".join([_text_of(item) for item in items] + [PING] * ping)
+    if len(text) <= MAX_FRAME_BYTES:
+        return text_frame(text)
+    return text_frames(text.split(b"\n"))
+
+
+def _fail(session: RealtimeSession) -> None:
+    _log.exception("a connection could not be written to")
+    session.pending.clear()
+    session.disconnect(FAILED)
+
+
+__all__ = ["PATH", "Identity", "RealtimeGateway", "RealtimeSettings", "Tokens"]

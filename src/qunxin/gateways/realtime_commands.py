@@ -1,0 +1,356 @@
+"""What each command of the realtime protocol does: from its struct to the engine and back.
+
+Every handler raises `QunxinError` for a refusal, answered under the command's id.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from qunxin.clock import Clock
+from qunxin.engine import Engine
+from qunxin.engine.access import Caller
+from qunxin.engine.results import EntriesPage
+from qunxin.engine.session import Session
+from qunxin.engine.sink import Position
+from qunxin.errors import LANGUAGES, QunxinError, best_language
+from qunxin.gateways.operations import OPERATIONS, Operation, Services, TokenIssuer
+from qunxin.gateways.realtime_session import RealtimeSession
+from qunxin.gateways.realtime_settings import RealtimeSettings
+from qunxin.gateways.realtime_views import Subscription, subscription_view
+from qunxin.model import Conversation, ConversationKind
+from qunxin.wire.codes import (
+    ALREADY_SUBSCRIBED,
+    UNRECOVERABLE_POSITION,
+    Disconnect,
+    ProtocolError,
+)
+from qunxin.wire.entries import encode_entry
+from qunxin.wire.frames import (
+    Command,
+    Connect,
+    History,
+    StreamPosition,
+    decode_any,
+    encode_error,
+    encode_reply,
+    encode_rpc_reply,
+)
+from qunxin.wire.session import State, Verdict
+
+_log = logging.getLogger("qunxin.realtime")
+
+_MAX_CLIENT_LENGTH: Final = 64
+_MAX_HISTORY: Final = 1_000
+_VERSION: Final = f"qunxin {version('qunxin')}"
+_SEND: Final = OPERATIONS["message.send"]
+_encode = msgspec.json.Encoder().encode
+
+
+class Identity(Protocol):
+    """What a valid token says."""
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def expires_at_ms(self) -> int: ...
+
+
+class Tokens(TokenIssuer, Protocol):
+    """Makes and checks users' tokens."""
+
+    def verify_token(self, token: str) -> Identity:
+        """Whom a token is for. Raises `token_expired` or `unauthenticated`."""
+        ...
+
+
+class ConnectData(msgspec.Struct):
+    """What `connect.data` may hold of ours: the positions of a device that has only just
+    started, and the language of error texts. The rest is the application's own."""
+
+    positions: dict[str, StreamPosition] | None = None
+    language: str | None = None
+
+
+class Welcome(msgspec.Struct, omit_defaults=True):
+    """The reply to `connect`."""
+
+    client: str
+    version: str
+    ping: int
+    pong: bool
+    subs: dict[str, Subscription]
+    expires: bool = False
+    ttl: int = 0
+
+
+class Commands:
+    """The handlers, for all sessions of one gateway."""
+
+    def __init__(
+        self, engine: Engine, tokens: Tokens, settings: RealtimeSettings, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._tokens = tokens
+        self._settings = settings
+        self._clock = clock
+        self._services = Services(engine, tokens)
+        self._connecting = 0
+        self._handlers: dict[str, Callable[[RealtimeSession, Command], Awaitable[None]]] = {
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "publish": self._publish,
+            "history": self._history,
+            "rpc": self._rpc,
+            "refresh": self._refresh,
+            "ping": self._ping,
+        }
+
+    async def handle(self, session: RealtimeSession, kind: str, command: Command) -> None:
+        """Carry out one command and have its answer sent. Never raises."""
+        verdict = session.protocol.judge(kind)
+        if isinstance(verdict, Disconnect):
+            session.disconnect(verdict)
+        elif isinstance(verdict, ProtocolError):
+            _refuse(session, command, verdict)
+        elif verdict is Verdict.HANDLE:
+            handler = self._connect if kind == "connect" else self._handlers[kind]
+            try:
+                await handler(session, command)
+            except QunxinError as error:
+                session.refuse(command.id, error)
+            except Exception:  # noqa: BLE001 - a defect: logged whole, shown as internal
+                _log.exception("%s failed", kind)
+                session.refuse(command.id, QunxinError("internal"))
+
+    # --- connecting --------------------------------------------------------------------------
+
+    async def _connect(self, session: RealtimeSession, command: Command) -> None:
+        """Admit the client, or refuse it and let it leave: SDKs close by themselves."""
+        request = command.connect or Connect()
+        try:
+            identity = self._tokens.verify_token(request.token)
+            positions = self._read_connect(session, request)
+            entered = await self._enter(session, request, identity, positions)
+        except QunxinError:
+            self._let_leave(session)
+            raise
+        if not session.open:
+            await entered.close()
+            return
+        self._welcome(session, command.id, entered, identity)
+
+    def _let_leave(self, session: RealtimeSession) -> None:
+        if session.protocol.state is State.NEW:
+            session.protocol.state = State.REFUSED
+            session.extend_deadline()
+
+    def _read_connect(self, session: RealtimeSession, request: Connect) -> dict[str, Position]:
+        """The positions that the client gives, those of this run of the SDK before stored ones;
+        and the language it wants."""
+        data = _connect_data(request.data)
+        accepted = {name.lower(): value for name, value in (request.headers or {}).items()}
+        if data.language in LANGUAGES:
+            session.language = data.language
+        elif "accept-language" in accepted:
+            session.language = best_language(accepted["accept-language"])
+        positions = {
+            name: Position(stored.epoch, stored.offset)
+            for name, stored in (data.positions or {}).items()
+        }
+        for name, known in (request.subs or {}).items():
+            if known.recover:
+                positions[name] = Position(known.epoch, known.offset)
+        return positions
+
+    async def _enter(
+        self,
+        session: RealtimeSession,
+        request: Connect,
+        identity: Identity,
+        positions: dict[str, Position],
+    ) -> Session:
+        if self._connecting >= self._settings.max_connecting:
+            raise QunxinError("overloaded")
+        client = f"{request.name} {request.version}".strip()[:_MAX_CLIENT_LENGTH]
+        self._connecting += 1
+        try:
+            return await self._engine.connect(
+                identity.user, session, positions=positions, client=client
+            )
+        finally:
+            self._connecting -= 1
+
+    def _welcome(
+        self, session: RealtimeSession, command_id: int, entered: Session, identity: Identity
+    ) -> None:
+        """Reply, and only then let entries flow."""
+        session.engine_session = entered
+        session.protocol.state = State.CONNECTED
+        session.expires_at_ms = identity.expires_at_ms
+        welcome = Welcome(
+            client=entered.id,
+            version=_VERSION,
+            ping=max(1, round(self._settings.ping_interval_seconds)),
+            pong=True,
+            subs={start.conversation: subscription_view(start) for start in entered.starts},
+            expires=True,
+            ttl=self._ttl(identity),
+        )
+        session.send_line(encode_reply(command_id, "connect", welcome))
+        entered.start()
+
+    async def _refresh(self, session: RealtimeSession, command: Command) -> None:
+        """A new token in time. One that has expired already may be tried again with another."""
+        token = "" if command.refresh is None else command.refresh.token
+        identity = self._tokens.verify_token(token)
+        if identity.user != _engine_session(session).user:
+            raise QunxinError("forbidden", detail="the token is another user's")
+        session.expires_at_ms = identity.expires_at_ms
+        result = {"client": _engine_session(session).id, "version": _VERSION,
+                  "expires": True, "ttl": self._ttl(identity)}  # fmt: skip
+        session.send_line(encode_reply(command.id, "refresh", result))
+
+    def _ttl(self, identity: Identity) -> int:
+        return max(1, (identity.expires_at_ms - self._clock.now_ms()) // 1000)
+
+    # --- subscriptions -----------------------------------------------------------------------
+
+    async def _subscribe(self, session: RealtimeSession, command: Command) -> None:
+        request, engine_session = command.subscribe, _engine_session(session)
+        if request is None or engine_session.subscribed(request.channel):
+            _refuse(session, command, ALREADY_SUBSCRIBED)
+            return
+        position = Position(request.epoch, request.offset) if request.recover else None
+        start = await engine_session.subscribe(request.channel, position)
+        session.send_line(encode_reply(command.id, "subscribe", subscription_view(start)))
+        engine_session.resume(request.channel)
+
+    async def _unsubscribe(self, session: RealtimeSession, command: Command) -> None:
+        if command.unsubscribe is not None:
+            _engine_session(session).unsubscribe(command.unsubscribe.channel)
+        session.send_line(encode_reply(command.id, "unsubscribe", {}))
+
+    # --- operations --------------------------------------------------------------------------
+
+    async def _rpc(self, session: RealtimeSession, command: Command) -> None:
+        method = "" if command.rpc is None else command.rpc.method
+        operation = OPERATIONS.get(method)
+        if command.rpc is None or operation is None:
+            raise QunxinError("not_found", detail=f"there is no method {method}")
+        request = _decode_request(operation, bytes(command.rpc.data))
+        response = await operation.run(self._services, _caller(session), request)
+        session.send_line(encode_rpc_reply(command.id, _encode(response)))
+
+    async def _publish(self, session: RealtimeSession, command: Command) -> None:
+        """`message.send` to the conversation: its kind is the message's type."""
+        if command.publish is None:
+            raise QunxinError("invalid_request", detail="publish: missing")
+        user = _engine_session(session).user
+        named = _addressed(command.publish.channel, user)
+        body = _plain(bytes(command.publish.data))
+        for field, value in named.items():
+            if body.setdefault(field, value) != value:
+                raise QunxinError("invalid_request", detail=f"{field}: the channel says {value}")
+        await _SEND.run(self._services, Caller.as_user(user), _SEND.decode(body))
+        session.send_line(encode_reply(command.id, "publish", {}))
+
+    async def _history(self, session: RealtimeSession, command: Command) -> None:
+        """Without a limit the position only. A position of another epoch is refused, so that
+        nobody reads on in another history unawares."""
+        request = command.history
+        if request is None:
+            raise QunxinError("invalid_request", detail="history: missing")
+        if request.since is not None and request.since.epoch not in ("", self._engine.epoch):
+            _refuse(session, command, UNRECOVERABLE_POSITION)
+            return
+        page = await self._read_history(request, _caller(session))
+        entries = page.entries if request.limit else ()
+        shown = [
+            {"data": msgspec.Raw(encode_entry(entry)), "offset": entry.position}
+            for entry in (reversed(entries) if request.reverse else entries)
+        ]
+        result = {"publications": shown, "epoch": page.epoch, "offset": page.head}
+        session.send_line(encode_reply(command.id, "history", result))
+
+    async def _read_history(self, request: History, caller: Caller) -> EntriesPage:
+        asked = request.limit or 1
+        limit = _MAX_HISTORY if asked < 0 else min(asked, _MAX_HISTORY)
+        after = before = None
+        if request.reverse:
+            before = None if request.since is None else max(1, request.since.offset)
+        else:
+            after = 0 if request.since is None else request.since.offset
+        return await self._engine.entries(
+            request.channel, after=after, before=before, limit=limit, caller=caller
+        )
+
+    async def _ping(self, session: RealtimeSession, command: Command) -> None:
+        session.send_line(encode_reply(command.id, "ping", {}))
+
+
+def _refuse(session: RealtimeSession, command: Command, error: ProtocolError) -> None:
+    session.send_line(encode_error(command.id, error.number, error.message))
+
+
+def _engine_session(session: RealtimeSession) -> Session:
+    """The session of a connected client. It may have ended while a command waited."""
+    if session.engine_session is None:
+        raise QunxinError("shutting_down")
+    return session.engine_session
+
+
+def _caller(session: RealtimeSession) -> Caller:
+    return Caller.as_user(_engine_session(session).user)
+
+
+def _connect_data(data: bytes | msgspec.Raw) -> ConnectData:
+    """What is ours in `connect.data`; anything but an object is the application's alone."""
+    text = bytes(data)
+    if not text.lstrip().startswith(b"{"):
+        return ConnectData()
+    try:
+        return _connect_data_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise QunxinError("invalid_request", detail=f"connect.data: {error}") from None
+
+
+_connect_data_decoder = msgspec.json.Decoder(ConnectData)
+_request_decoders = {
+    name: msgspec.json.Decoder(operation.request) for name, operation in OPERATIONS.items()
+}
+
+
+def _decode_request(operation: Operation, data: bytes) -> Any:
+    try:
+        return _request_decoders[operation.name].decode(data or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise QunxinError("invalid_request", detail=str(error)) from None
+
+
+def _plain(data: bytes) -> dict[str, Any]:
+    try:
+        value = decode_any(data)
+    except ValueError as error:
+        raise QunxinError("invalid_request", detail=f"data: {error}") from None
+    if not isinstance(value, dict):
+        raise QunxinError("invalid_request", detail="data: an object with text or content")
+    return value
+
+
+def _addressed(channel: str, user: str) -> dict[str, str]:
+    """Type and recipient of a message to the conversation `channel` by `user`."""
+    conversation = Conversation.parse(channel)
+    if conversation is None or conversation.kind is ConversationKind.INBOX:
+        raise QunxinError("conversation_not_found")
+    if conversation.kind is ConversationKind.PRIVATE:
+        if user not in conversation.parts:
+            raise QunxinError("conversation_not_found")
+        one, other = conversation.parts
+        return {"type": str(conversation.kind), "to": other if one == user else one}
+    return {"type": str(conversation.kind), "to": conversation.parts[0]}

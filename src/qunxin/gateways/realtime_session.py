@@ -1,0 +1,348 @@
+"""One realtime connection: the engine's sink on one side, frames on the other.
+
+What is to be written is gathered in `pending` and leaves with the gateway's next flush, all that
+is ready in one write. Every byte written counts until a pong proves that it arrived; the bound on
+those bytes is the bound on what one slow client can make the server hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from qunxin.engine.session import Mark, Session
+from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
+from qunxin.errors import QunxinError
+from qunxin.gateways.connection import Connection
+from qunxin.gateways.realtime_limits import CommandBudget
+from qunxin.gateways.realtime_settings import CONNECT_BYTES
+from qunxin.gateways.realtime_views import subscription_view
+from qunxin.wire import codes
+from qunxin.wire.codes import Disconnect
+from qunxin.wire.frames import (
+    PONG,
+    BadLine,
+    Command,
+    encode_error,
+    encode_subscribe_push,
+    encode_unsubscribe_push,
+)
+from qunxin.wire.messages import MessageAssembler, Opcode
+from qunxin.wire.session import Line, Pong, ProtocolSession, State, TooLarge, read_message
+
+if TYPE_CHECKING:
+    from qunxin.gateways.realtime import RealtimeGateway
+
+_log = logging.getLogger("qunxin.realtime")
+
+CLOSE_REASONS: Final = {
+    CloseReason.SUSPENDED: codes.SUSPENDED,
+    CloseReason.ERASED: codes.ERASED,
+    CloseReason.SESSIONS_ENDED: codes.SESSIONS_ENDED,
+    CloseReason.SLOW: codes.SLOW,
+    CloseReason.SHUTTING_DOWN: codes.SHUTTING_DOWN,
+    CloseReason.FAILED: codes.FAILED,
+}
+
+PingMark: TypeAlias = tuple[Mark | None, tuple[asyncio.Future[None], ...]]
+"""What a pong proves to the engine, and who waits for it."""
+
+
+class RealtimeSession:
+    """Made for each connection when its upgrade was accepted. All calls on the loop.
+
+    `open` becomes false when the connection ends from either side; from then on nothing is
+    written or handled.
+    """
+
+    __slots__ = (
+        "_assembler",
+        "_budget",
+        "_connection",
+        "_gateway",
+        "_last_ping",
+        "_ping_sent",
+        "_proven",
+        "_waiters",
+        "check_at",
+        "commands",
+        "deadline",
+        "engine_session",
+        "expires_at_ms",
+        "language",
+        "open",
+        "pending",
+        "ping_wanted",
+        "protocol",
+        "sent",
+        "write",
+    )
+
+    def __init__(
+        self, gateway: RealtimeGateway, connection: Connection, language: str, now: float
+    ) -> None:
+        settings = gateway.settings
+        self._gateway = gateway
+        self._connection = connection
+        self._assembler = MessageAssembler(settings.max_frame_bytes)
+        self._budget = CommandBudget(
+            settings.commands_per_second, 2 * settings.commands_per_second, now
+        )
+        self._last_ping = now
+        self._ping_sent = 0
+        self._proven = 0
+        self._waiters: list[asyncio.Future[None]] = []
+        self.language = language
+        self.open = True
+        self.protocol: ProtocolSession[PingMark] = ProtocolSession()
+        self.commands = gateway.commands_of(self)
+        self.engine_session: Session | None = None
+        self.deadline = now + settings.connect_timeout_seconds
+        """For the `connect` command, and for a refused client to leave."""
+        self.expires_at_ms: int | None = None
+        self.pending: list[Delivery | bytes] = []
+        """What leaves with the next flush: deliveries, and lines of our own."""
+        self.write = connection.write
+        self.sent = 0
+        """Bytes written, in all."""
+        self.check_at = settings.ping_every_bytes
+        """When `sent` passes this, `check_sent` has something to do."""
+        self.ping_wanted = False
+        """The next frame carries a ping at its end."""
+
+    # --- what the engine says (the sink) -----------------------------------------------------
+
+    def deliver(self, delivery: Delivery) -> None:
+        pending = self.pending
+        if not pending:
+            self._gateway.add_dirty(self)
+        pending.append(delivery)
+
+    def subscribed(self, start: SubscriptionStart) -> None:
+        self.send_line(encode_subscribe_push(start.conversation, subscription_view(start)))
+
+    def unsubscribed(self, conversation: str, reason: str) -> None:
+        number = codes.UNSUBSCRIBE_NUMBERS.get(reason, codes.UNSUBSCRIBE_NUMBERS["left"])
+        self.send_line(encode_unsubscribe_push(conversation, number, reason))
+
+    def close(self, reason: CloseReason) -> None:
+        self.disconnect(CLOSE_REASONS[reason])
+
+    async def drained(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self.open:
+            waiter.cancel()
+        else:
+            self._waiters.append(waiter)
+            self.ping_now()
+        await waiter
+
+    # --- what the client sends (the receiver) ------------------------------------------------
+
+    def received(self, opcode: int, fin: bool, payload: bytes) -> None:
+        if not self.open:
+            return
+        try:
+            self._receive(opcode, fin, payload)
+        except Exception:  # noqa: BLE001 - a defect must not reach the library that reads
+            _log.exception("a frame could not be handled")
+            self.disconnect(codes.FAILED)
+
+    def broken(self, disconnect: Disconnect) -> None:
+        self.disconnect(disconnect, readable=False)
+
+    def lost(self) -> None:
+        self._end()
+
+    def _receive(self, opcode: int, fin: bool, payload: bytes) -> None:
+        now = self._gateway.now()
+        if not fin or opcode != Opcode.TEXT:
+            self._charge(now)
+        if opcode == Opcode.PING:
+            self._connection.pong(payload)
+            return
+        message = self._assembler.take(opcode, fin, payload)
+        if isinstance(message, Disconnect):
+            self.disconnect(message)
+        elif message == PONG:
+            self._take_pong()
+        elif message is not None:
+            self._take_message(message, now)
+
+    def _take_message(self, message: bytes, now: float) -> None:
+        is_new = self.protocol.state is State.NEW
+        limit = CONNECT_BYTES if is_new else self._gateway.settings.max_line_bytes
+        lines = read_message(message, limit)
+        if isinstance(lines, Disconnect):
+            self.disconnect(lines)
+            return
+        if not lines:
+            self._charge(now)
+        for line in lines:
+            if not self.open:
+                return
+            self._take_line(line, limit, now)
+
+    def _take_line(self, line: Line, limit: int, now: float) -> None:
+        if isinstance(line, Pong):
+            self._take_pong()
+            return
+        allowed = self._charge(now)
+        if isinstance(line, BadLine):
+            self.refuse(line.id, QunxinError("invalid_request", detail=line.detail))
+        elif isinstance(line, TooLarge):
+            self.refuse(line.id, QunxinError("message_too_large", size=line.size, limit=limit))
+        elif self._gateway.closing:
+            self.refuse(line[1].id, QunxinError("shutting_down"))
+        elif not allowed or not self.commands.add(*line):
+            self._refuse_rate(line[1])
+
+    def _charge(self, now: float) -> bool:
+        """Count one command or idle frame; far too many end the connection."""
+        if self._budget.take(now):
+            return True
+        if self._budget.is_abused:
+            self.disconnect(codes.TOO_MANY_COMMANDS)
+        return False
+
+    def _refuse_rate(self, command: Command) -> None:
+        seconds = max(0.1, round(self._budget.seconds_to_next, 3))
+        self.refuse(command.id, QunxinError("rate_limited", retry_after=seconds))
+
+    # --- replies -----------------------------------------------------------------------------
+
+    def send_line(self, line: bytes) -> None:
+        """Have one line leave with the next flush, behind what is pending."""
+        if not self.open:
+            return
+        if not self.pending:
+            self._gateway.add_dirty(self)
+        self.pending.append(line)
+
+    def refuse(self, command_id: int, error: QunxinError) -> None:
+        """Answer a command with an error of ours."""
+        text = error.text(self.language)
+        if error.retry_after is not None:
+            text += f" ({error.retry_after:g} s)"
+        number = codes.ERROR_NUMBERS[error.code]
+        self.send_line(encode_error(command_id, number, text, temporary=error.retryable))
+
+    # --- pings and what they prove -----------------------------------------------------------
+
+    def ping_now(self) -> None:
+        """Have a ping leave with the next flush, whatever else there is to send."""
+        self.ping_wanted = True
+        if not self.pending:
+            self._gateway.add_dirty(self)
+
+    def note_ping(self, frame_bytes: int) -> None:
+        """A ping is at the end of the frame of so many bytes that is about to be written."""
+        mark = None if self.engine_session is None else self.engine_session.mark()
+        waiters, self._waiters = tuple(self._waiters), []
+        now = self._gateway.now()
+        self._ping_sent = self.sent + frame_bytes
+        self.protocol.ping((mark, waiters), self._ping_sent, now)
+        self._last_ping = now
+        self.ping_wanted = False
+        self._plan_check()
+
+    def _take_pong(self) -> None:
+        if self.protocol.state is not State.CONNECTED:
+            if self.protocol.state is State.NEW:
+                self.disconnect(codes.CONNECT_FIRST)
+            return
+        ping = self.protocol.pong()
+        if isinstance(ping, Disconnect):
+            self.disconnect(ping)
+            return
+        self._proven = ping.sent_bytes
+        mark, waiters = ping.mark
+        if mark is not None and self.engine_session is not None:
+            self.engine_session.prove(mark)
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._plan_check()
+
+    def _plan_check(self) -> None:
+        settings = self._gateway.settings
+        self.check_at = self._proven + settings.max_unsent_bytes
+        if not self.ping_wanted:
+            self.check_at = min(self.check_at, self._ping_sent + settings.ping_every_bytes)
+
+    def check_sent(self) -> None:
+        """Called when `sent` has passed `check_at`: end a client too far behind, ping one that
+        was given much since its last ping."""
+        settings = self._gateway.settings
+        if self.sent - self._proven > settings.max_unsent_bytes:
+            self.disconnect(codes.SLOW)
+            return
+        if self.protocol.state is State.CONNECTED:
+            self.ping_wanted = True
+        self._plan_check()
+
+    # --- once a second -----------------------------------------------------------------------
+
+    def sweep(self, now: float, now_ms: int) -> None:
+        """Keep the deadlines, and see that a ping is due in time."""
+        overdue = self._overdue(now, now_ms)
+        if overdue is not None:
+            self.disconnect(overdue)
+        elif self.protocol.state is State.CONNECTED:
+            self._sweep_ping(now - self._last_ping)
+
+    def extend_deadline(self) -> None:
+        """Give a client whose `connect` was refused the time to read that and leave."""
+        self.deadline = self._gateway.now() + self._gateway.settings.connect_timeout_seconds
+
+    def _overdue(self, now: float, now_ms: int) -> Disconnect | None:
+        settings, state = self._gateway.settings, self.protocol.state
+        if state is State.CONNECTED:
+            pings = self.protocol.pings
+            if pings and now - pings[0].sent_at > settings.pong_timeout_seconds:
+                return codes.NO_PONG
+            if self.expires_at_ms is not None:
+                over_ms = now_ms - self.expires_at_ms
+                if over_ms > settings.expiry_grace_seconds * 1000:
+                    return codes.TOKEN_EXPIRED
+        elif now > self.deadline:
+            return codes.CONNECT_TIMEOUT if state is State.NEW else codes.REFUSED
+        return None
+
+    def _sweep_ping(self, since: float) -> None:
+        """After the spacing the next frame takes a ping along; one sweep later it goes alone
+        where there is something to prove, or where the interval is over."""
+        settings = self._gateway.settings
+        if since < settings.ping_spacing_seconds:
+            return
+        if not self.ping_wanted:
+            self.ping_wanted = True
+        elif self.sent > self._ping_sent or since >= settings.ping_interval_seconds - 2.0:
+            self.ping_now()
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def disconnect(self, disconnect: Disconnect, *, readable: bool = True) -> None:
+        """Write what is pending, then end the connection with a code. May be repeated."""
+        if not self.open:
+            return
+        _log.debug("closing a connection: %d %s", disconnect.code, disconnect.reason)
+        self.ping_wanted = False
+        self._gateway.flush_one(self)
+        if self.open:
+            self._connection.close(disconnect, readable=readable)
+            self._end()
+
+    def _end(self) -> None:
+        """Let go of everything; the engine's session is closed in the background."""
+        if not self.open:
+            return
+        self.open = False
+        waiters = [waiter for ping in self.protocol.pings for waiter in ping.mark[1]]
+        for waiter in (*waiters, *self._waiters):
+            waiter.cancel()
+        self.protocol.close()
+        self.commands.close()
+        session, self.engine_session = self.engine_session, None
+        self._gateway.ended(self, session)
