@@ -234,9 +234,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.data).expanduser()
 
     def part(self, kind: type[_Part]) -> _Part:
-        """The settings of one part: its fields of the same name, its defaults for the others."""
+        """The settings of one part: its fields of the same name, its defaults for the others.
+        The host that is listened on counts among the allowed ones."""
         names = set(self.__struct_fields__) & set(kind.__struct_fields__)
-        return kind(**{name: getattr(self, name) for name in names})
+        values = {name: getattr(self, name) for name in names}
+        if "allowed_hosts" in values:
+            values["allowed_hosts"] = (*self.allowed_hosts, self.host)
+        return kind(**values)
 
 
 class SettingRow(NamedTuple):

@@ -80,41 +80,25 @@ async def _backup_lines(node: Node, path: Path) -> AsyncIterator[bytes]:
 
 
 async def _backup(node: Node, path: Path) -> AsyncIterator[dict[str, int]]:
-    """Write the backup under a name of its own and move it to `path` when it is whole; a file
-    that was there is left alone, and what is unfinished is removed."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    _reserve(path, unfinished)
-    work = asyncio.create_task(node.engine.store.backup(unfinished), name="backup")
-    try:
-        while not (await asyncio.wait({work}, timeout=_TICK_SECONDS))[0]:
-            yield _progress(node, unfinished)
-        await work
-        yield _progress(node, unfinished)
-        unfinished.replace(path)
-    except BaseException:
-        work.cancel()
-        await asyncio.wait({work})
-        _discard(path, unfinished)
-        raise
+    """The store writes under another name until the copy is whole; that is what is measured."""
+    _check_target(path)
+    partial = path.with_name(f"{path.name}.partial")
+    work = asyncio.create_task(node.engine.store.backup(path), name="backup")
+    while not (await asyncio.wait({work}, timeout=_TICK_SECONDS))[0]:
+        yield _progress(node, partial)
+    await work
+    yield _progress(node, path)
 
 
-def _discard(*paths: Path) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def _reserve(path: Path, unfinished: Path) -> None:
-    try:
-        path.touch(mode=0o600, exist_ok=False)
-    except FileExistsError as error:
+def _check_target(path: Path) -> None:
+    if path.exists():
         detail = f"{path} is there already and is not overwritten"
-        raise QunxinError("invalid_request", detail=detail) from error
-    except OSError as error:
-        detail = f"{path} cannot be written ({error.strerror})"
-        raise QunxinError("invalid_request", detail=detail) from error
-    _discard(unfinished)
+        raise QunxinError("invalid_request", detail=detail)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        detail = f"{path} cannot be written: {path.parent} is no folder that is open to writing"
+        raise QunxinError("invalid_request", detail=detail)
 
 
-def _progress(node: Node, unfinished: Path) -> dict[str, int]:
-    done = unfinished.stat().st_size if unfinished.exists() else 0
+def _progress(node: Node, partial: Path) -> dict[str, int]:
+    done = partial.stat().st_size if partial.exists() else 0
     return {"bytes": done, "total_bytes": max(done, node.database.stat().st_size)}

@@ -9,10 +9,10 @@ import math
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import uvicorn
@@ -23,13 +23,12 @@ from qunxin.control import control_socket, find_server
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, build_app, http_protocol
-from qunxin.gateways.realtime import RealtimeGateway, RealtimeSettings
+from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 from qunxin.node import Node, try_node
 from qunxin.owner import build_owner_app
 
 _log = logging.getLogger("qunxin.server")
 
-REALTIME_PATH: Final = "/connection/websocket"
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _WAIT_FOR_FOLDER_SECONDS: Final = 5.0
 """How long another command may still hold the folder when a server starts."""
@@ -166,7 +165,7 @@ def _facts(node: Node, port: int) -> ServerFacts:
     place = f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"
     return ServerFacts(
         url=f"http://{place}",
-        websocket_url=f"ws://{place}{REALTIME_PATH}",
+        websocket_url=f"ws://{place}{PATH}",
         port=port,
         pid=os.getpid(),
         data=str(node.folder),
@@ -178,12 +177,17 @@ def _facts(node: Node, port: int) -> ServerFacts:
 # --- serving ----------------------------------------------------------------------------------
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers; `ready` is set when it takes connections."""
+Drain = Callable[[], Awaitable[None]]
 
-    def __init__(self, config: uvicorn.Config) -> None:
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers. `ready` is set when it takes connections; at its end
+    it first takes no new ones, then runs `drain`, then finishes what HTTP requests are left."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain | None = None) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._drain = drain
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -193,16 +197,23 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.ready.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        if self._drain is not None:
+            await self._drain()
+        await super().shutdown(sockets)
+
 
 def _public_server(node: Node) -> _Server:
     settings = node.settings
     ttl = settings.token_ttl_seconds
     authenticator = Authenticator(node.engine, node.token_keys, token_ttl_seconds=ttl)
-    hosts = (*settings.allowed_hosts, settings.host)
-    http_settings = msgspec.structs.replace(settings.part(HttpSettings), allowed_hosts=hosts)
-    http = build_app(node.engine, authenticator, http_settings, node.metrics.render)
+    http = settings.part(HttpSettings)
+    app = build_app(node.engine, authenticator, http, node.metrics.render)
     realtime = RealtimeGateway(node.engine, authenticator, settings.part(RealtimeSettings))
-    return _Server(_uvicorn_config(http, http_settings, settings, realtime.ws_protocol_class))
+    websocket = cast("type[asyncio.Protocol]", realtime.ws_protocol_class)
+    return _Server(_uvicorn_config(app, http, settings, websocket), realtime.close)
 
 
 def _owner_server(node: Node, facts: ServerFacts) -> _Server:
@@ -212,13 +223,13 @@ def _owner_server(node: Node, facts: ServerFacts) -> _Server:
 
 def _uvicorn_config(
     app: ASGIApp,
-    http_settings: HttpSettings,
+    http: HttpSettings,
     settings: Settings,
     websocket: type[asyncio.Protocol] | None,
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=http_protocol(http_settings),
+        http=http_protocol(http),
         ws=websocket or "none",
         loop="none",
         lifespan="off",
@@ -228,7 +239,7 @@ def _uvicorn_config(
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         backlog=2048,
-        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_seconds / 2),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_seconds / 4),
     )
 
 

@@ -36,9 +36,8 @@ class Defect:
     def strike(self) -> None:
         self.struck += 1
 
-
-class Clean(Defect):
     def __call__(self, wire: Wire, line: bytes) -> list[bytes]:
+        """No defect at all."""
         if self.is_target(wire, line):
             self.strike()
         return [line]
@@ -128,7 +127,7 @@ async def _replay(server: ServerProcess, tamper: Tamper) -> ReplayReport:
 @pytest.mark.parametrize(
     ("defect", "faults"),
     [
-        (Clean(), {}),
+        (Defect(), {}),
         (Dropped(), {"lost": 1}),
         (Doubled(), {"duplicated": 1}),
         (Swapped(), {"reordered": 1}),
@@ -139,10 +138,9 @@ async def _replay(server: ServerProcess, tamper: Tamper) -> ReplayReport:
     ids=lambda value: type(value).__name__ if isinstance(value, Defect) else "",
 )
 async def test_a_planted_defect_is_what_is_reported(
-    server: ServerProcess, defect: Tamper, faults: dict[str, int]
+    server: ServerProcess, defect: Defect, faults: dict[str, int]
 ) -> None:
     """Exactly that number, and a verdict that fails; without a defect, a verdict that passes."""
-    assert isinstance(defect, Defect)
     report = await _replay(server, defect)
     assert defect.struck == 1
     assert {name: getattr(report, name) for name in FAULTS if getattr(report, name)} == faults

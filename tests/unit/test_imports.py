@@ -29,12 +29,16 @@ MAY_IMPORT = {
 meet (`server`, `cli`) and may import anything."""
 
 APART = {
-    "stores": ("sqlite", "postgres"),
-    "brokers": ("local", "nats"),
-    "gateways": ("http", "realtime", "onebot"),
+    "stores": {"sqlite": ("sqlite",), "postgres": ("postgres",)},
+    "brokers": {"local": ("local",), "nats": ("nats",)},
+    "gateways": {
+        "http": ("http",),
+        "realtime": ("realtime", "websocket", "connection"),
+        "onebot": ("onebot",),
+    },
 }
-"""Folders with interchangeable parts, which must not know each other. A module belongs to the part
-that its name begins with; one that belongs to none is what several of them stand on."""
+"""Folders with interchangeable parts, which must not know each other, and how the names of each
+part's modules begin. A module of no part is what several of them stand on."""
 
 
 def _module(path: Path) -> str:
@@ -69,7 +73,8 @@ def _room(module: str) -> str:
     parts = module.split(".")
     if len(parts) < 3:
         return ""
-    return next((room for room in APART.get(parts[1], ()) if parts[2].startswith(room)), "")
+    rooms = APART.get(parts[1], {}).items()
+    return next((room for room, begins in rooms if parts[2].startswith(begins)), "")
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -41,7 +41,13 @@ def _flag(row: SettingRow) -> tuple[str, Any, Any]:
 
 
 Flags: Any = Parameter(name="*")(
-    make_dataclass("Flags", [_flag(row) for row in setting_rows()], kw_only=True, frozen=True)
+    make_dataclass(
+        "Flags",
+        [_flag(row) for row in setting_rows()],
+        kw_only=True,
+        frozen=True,
+        namespace={"__module__": __name__},
+    )
 )
 """One optional flag for each setting; None where it was not given."""
 
