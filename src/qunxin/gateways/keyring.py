@@ -124,7 +124,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read(path: Path) -> TokenKeys:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        detail = f"{path.name} cannot be read: {error.strerror}"
+        raise QunxinError("forbidden", detail=detail) from None
     with os.fdopen(descriptor, "rb") as file:
         _check_private(path, os.fstat(file.fileno()))
         text = file.read()

@@ -7,6 +7,7 @@ above all, which browsers open across sites without asking. Pure; both gateways 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +16,10 @@ from qunxin.errors import QunxinError
 
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_HOST = re.compile(
+    r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:@/?#\\\[\]]+))(?::[0-9]{0,5})?"
+)
+_BARE_ADDRESS = re.compile(r"[0-9a-fA-F.]*:[0-9a-fA-F:.]*:[0-9a-fA-F.:]*")
 
 
 class SitePolicy:
@@ -27,7 +32,7 @@ class SitePolicy:
     """
 
     def __init__(self, hosts: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
-        self._hosts = {*LOOPBACK_NAMES, *(_host_name(host) for host in hosts)}
+        self._hosts = {*LOOPBACK_NAMES, *map(_allowed_name, hosts)} - {""}
         self._any_host = "*" in hosts
         self._origins = {_normal_origin(origin) for origin in origins}
         self._any_origin = "*" in origins
@@ -56,12 +61,18 @@ class SitePolicy:
         )
 
 
+def _allowed_name(host: str) -> str:
+    """A name from the settings, where an IPv6 address may stand without its brackets."""
+    return _host_name(f"[{host}]" if _BARE_ADDRESS.fullmatch(host) else host)
+
+
 def _host_name(host: str) -> str:
-    """The name in a `Host` value, lower case, without port, brackets and a final dot."""
-    try:
-        return (urlsplit(f"//{host.strip()}").hostname or "").removesuffix(".")
-    except ValueError:
+    """The name in a `Host` value, lower case, without port, brackets and a final dot; empty
+    where it is none."""
+    match = _HOST.fullmatch(host.strip())
+    if match is None:
         return ""
+    return (match["address"] or match["name"]).lower().removesuffix(".")
 
 
 def _normal_origin(origin: str) -> str:
