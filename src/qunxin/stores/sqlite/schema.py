@@ -14,6 +14,9 @@ Why the tables are as they are:
   to a conversation when something is said in it.
 - An inbox has its user's key, a group's log the group's.
 - `entries` declares no foreign keys: checking them would cost two look-ups for each message.
+- `keys` finds a message by its sender's key. Keys are random, so each would touch a page of its
+  own; they are filed many at once, sorted, up to the entry `keys_filed`. Those of later entries
+  the writer keeps in memory (`recent_keys`).
 - `reaches` holds who could not be reached, once for each pair of versions, so that a repeated
   key gets its first outcome again at the cost of three small integers in each entry.
 """
@@ -36,9 +39,10 @@ CREATE TABLE state (
     sequence INTEGER NOT NULL,
     last_key INTEGER NOT NULL,
     unreachable_version INTEGER NOT NULL,
-    accounts INTEGER NOT NULL
+    accounts INTEGER NOT NULL,
+    keys_filed INTEGER NOT NULL
 ) STRICT;
-INSERT INTO state VALUES (1, '', 0, 1, 0, 0);
+INSERT INTO state VALUES (1, '', 0, 1, 0, 0, 0);
 
 CREATE TABLE users (
     key INTEGER PRIMARY KEY,
@@ -108,7 +112,14 @@ CREATE TABLE entries (
     data BLOB
 ) STRICT;
 CREATE UNIQUE INDEX entries_by_position ON entries (conversation, position);
-CREATE UNIQUE INDEX entries_by_key ON entries (sender, conversation, key) WHERE key IS NOT NULL;
+
+CREATE TABLE keys (
+    sender INTEGER NOT NULL,
+    conversation INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (sender, conversation, key)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE recalls (
     conversation INTEGER NOT NULL,

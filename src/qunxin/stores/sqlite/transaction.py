@@ -12,6 +12,7 @@ import msgspec
 
 from qunxin.model import Entry, EventType, JsonObject, UserState
 from qunxin.stores.sqlite.cache import Cache
+from qunxin.stores.sqlite.recent_keys import RecentKeys
 from qunxin.stores.sqlite.rows import TYPE_CODES, Row
 
 _INSERT_EVENT = """
@@ -55,6 +56,7 @@ class Transaction:
     def __init__(self, db: apsw.Connection) -> None:
         self.db = db
         self.cache = Cache()
+        self.keys = RecentKeys(db)
         self.time = 0
         self.state = self.load_state()
         self.erased_content = False

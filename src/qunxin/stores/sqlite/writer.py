@@ -23,6 +23,7 @@ from qunxin.stores.sqlite.commands.posts import PostRun
 from qunxin.stores.sqlite.connection import BUSY_TIMEOUT_MS, connect_writer
 from qunxin.stores.sqlite.epoch import Answered, new_epoch
 from qunxin.stores.sqlite.faults import SURELY_ROLLED_BACK, unavailable, unknown
+from qunxin.stores.sqlite.recent_keys import FILE_AT
 from qunxin.stores.sqlite.transaction import Transaction
 
 _log = logging.getLogger("qunxin.stores.sqlite")
@@ -107,6 +108,7 @@ class Writer:
             self._abandon()
             raise unknown(error) from error
         self._answered.set(self._tx.state.sequence)
+        self._tx.keys.commit()
         if self._tx.erased_content:
             self._tx.erased_content = False
             self._erasing.begin()
@@ -115,6 +117,7 @@ class Writer:
         """Roll back, and forget whatever was believed of the transaction. What cannot be rolled
         back at once is when the next one begins."""
         self._stale = True
+        self._tx.keys.abandon()
         self._tx.erased_content = False
         self._tx.cache.clear()
         if self._db.in_transaction:
@@ -154,6 +157,7 @@ class Writer:
 
     def _handle_in_savepoint(self, command: Command) -> Outcome:
         counters = msgspec.structs.replace(self._tx.state)
+        keys = self._tx.keys.pending()
         self._db.execute("SAVEPOINT command").fetchall()
         try:
             outcome = self._handle(command)
@@ -162,6 +166,7 @@ class Writer:
         except Exception:  # noqa: BLE001  whatever it is, the neighbours go on
             _log.exception("a defect in the command %s", type(command).__name__)
             self._db.execute("ROLLBACK TO command").fetchall()
+            self._tx.keys.restore(keys)
             self._tx.cache.clear()
             self._tx.state = counters
             outcome = QunxinError("internal")
@@ -184,8 +189,10 @@ class Writer:
         return apsw.SQLITE_OK
 
     def rest(self) -> float | None:
-        """Checkpoint where it is due; nobody waits for it but the next batch."""
+        """File keys and checkpoint where it is due; nobody waits for it but the next batch."""
         try:
+            if len(self._tx.keys) >= FILE_AT:
+                self._tx.keys.file()
             if self._erasing.is_due() or self._wal_pages > STARVED_PAGES:
                 self._start_log_anew()
             elif self._wal_pages > CHECKPOINT_PAGES:

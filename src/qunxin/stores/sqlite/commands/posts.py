@@ -40,6 +40,7 @@ from qunxin.stores.sqlite.commands.warm import (
     find_cached_user,
     has_blocked,
 )
+from qunxin.stores.sqlite.recent_keys import KeyName
 from qunxin.stores.sqlite.rows import OPERATOR, TYPE_CODES
 from qunxin.stores.sqlite.transaction import Transaction
 
@@ -49,18 +50,20 @@ _INSERT: Final = """
     VALUES $VALUES
 """
 _FIND_KEYS: Final = """
-    SELECT e.sender, e.conversation, e.key, e.position, e.time, e.digest, e.data IS NULL,
-           e.members, e.membership_version, e.unreachable_version
+    SELECT k.sender, k.conversation, k.key, k.position
     FROM (VALUES $VALUES) v
-    CROSS JOIN entries e INDEXED BY entries_by_key
-        ON e.sender = v.column1 AND e.conversation = v.column2 AND e.key = v.column3
+    CROSS JOIN keys k
+        ON k.sender = v.column1 AND k.conversation = v.column2 AND k.key = v.column3
+"""
+_FIND_FIRST: Final = """
+    SELECT time, digest, data IS NULL, members, membership_version, unreachable_version
+    FROM entries WHERE conversation = ? AND position = ?
 """
 
 
 class _First(NamedTuple):
     """The first outcome of a key."""
 
-    position: int
     time: int
     digest: bytes | None
     erased: bool
@@ -86,7 +89,7 @@ class PostRun:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._rows: list[tuple[Any, ...]] = []
-        self._firsts: dict[tuple[int, int, str], _First] = {}
+        self._filed: dict[KeyName, int] = {}
 
     def run(self, posts: Sequence[Post]) -> list[Outcome]:
         """Carry out `posts` in order; everything is written when it returns."""
@@ -111,7 +114,7 @@ class PostRun:
                 wanted.append((sender.key, conversation.key, post.key))
         if wanted:
             for row in select_rows(self._tx.db, _FIND_KEYS, wanted):
-                self._firsts[row[:3]] = _First(*row[3:])
+                self._filed[row[:3]] = row[3]
 
     def _sender(self, post: Post) -> CachedUser | None:
         return _NOBODY if post.sender is None else find_cached_user(self._tx, post.sender)
@@ -120,9 +123,10 @@ class PostRun:
         conversation = find_cached_conversation(self._tx, post.conversation)
         sender = self._sender(post)
         if post.key is not None and conversation is not None and sender is not None:
-            first = self._firsts.get((sender.key, conversation.key, post.key))
-            if first is not None:
-                return self._repeat(post, conversation, first)
+            name = (sender.key, conversation.key, post.key)
+            position = self._tx.keys.find(name) or self._filed.get(name)
+            if position is not None:
+                return self._repeat(post, conversation, position)
         if post.type is MessageType.GROUP:
             place = self._judge_group(post, conversation, sender)
         elif post.type is MessageType.PRIVATE:
@@ -131,7 +135,11 @@ class PostRun:
             place = self._judge_broadcast(post, conversation, sender)
         return self._append(post, place)
 
-    def _repeat(self, post: Post, conversation: CachedConversation, first: _First) -> Done:
+    def _repeat(self, post: Post, conversation: CachedConversation, position: int) -> Done:
+        """The first outcome again; it may stand among the rows that are still to be written."""
+        self._write()
+        row = self._tx.row(_FIND_FIRST, (conversation.key, position))
+        first = _First(*row or ())
         if not first.erased and first.digest != post.digest:
             raise QunxinError("idempotency_conflict")
         reach = kept_reach(
@@ -141,7 +149,7 @@ class PostRun:
             first.membership_version,
             first.unreachable_version,
         )
-        return Done(Posted(first.position, first.time, reach, duplicate=True))
+        return Done(Posted(position, first.time, reach, duplicate=True))
 
     def _judge_group(
         self, post: Post, conversation: CachedConversation | None, sender: CachedUser | None
@@ -237,9 +245,7 @@ class PostRun:
         if post.key is not None:
             keep_reach(self._tx, conversation, reach)
             kept = (reach.members, reach.membership_version, reach.unreachable_version)
-            self._firsts[sender.key, conversation.key, post.key] = _First(
-                position, time, post.digest, False, *kept
-            )
+            self._tx.keys.add((sender.key, conversation.key, post.key), position)
         row = (conversation.key, position, TYPE_CODES[post.type], time, sender.key, post.key)
         self._rows.append((*row, post.digest if post.key else None, *kept, post.content))
         content = msgspec.Raw(post.content)
