@@ -23,8 +23,6 @@ import msgspec
 from qunxin.config import Settings
 from qunxin.errors import ERRORS, QunxinError
 from qunxin.gateways.operations import OPERATIONS, Operation, Place
-from qunxin.node import try_node
-from qunxin.owner import build_owner_app
 
 SOCKET_NAME: Final = "control.sock"
 _BASE_URL: Final = "http://localhost"
@@ -135,6 +133,10 @@ async def find_server(folder: Path, stack: AsyncExitStack) -> Control | None:
 
 
 async def _open_here(settings: Settings, stack: AsyncExitStack, *, patient: bool) -> Control | None:
+    # Beside a running server a command can do without all that a node is made of.
+    from qunxin.node import try_node  # noqa: PLC0415
+    from qunxin.owner import build_owner_app  # noqa: PLC0415
+
     node = await try_node(settings, stack, patient=patient)
     if node is None:
         return None

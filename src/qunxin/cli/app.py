@@ -8,12 +8,6 @@ from importlib.metadata import version
 
 from cyclopts import App
 
-from qunxin.cli import group, key, token, user
-from qunxin.cli.backup import backup
-from qunxin.cli.replay import replay
-from qunxin.cli.send import send
-from qunxin.cli.serve import serve
-
 app = App(
     name="qunxin",
     version=f"qunxin {version('qunxin')}",
@@ -32,14 +26,20 @@ or not.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings.""",
 )
-app.command(serve)
-app.command(replay)
-app.command(user.app)
-app.command(group.app)
-app.command(send)
-app.command(token.app)
-app.command(key.app)
-app.command(backup)
+_COMMANDS = (
+    ("serve", "qunxin.cli.serve:serve", "Run a node: HTTP and WebSocket on one port."),
+    ("replay", "qunxin.cli.replay:replay", "Play logs of real group chats and judge the result."),
+    ("user", "qunxin.cli.user:app", "Create, show, suspend and erase accounts."),
+    ("group", "qunxin.cli.group:app", "Create and dissolve groups, change who is in them."),
+    ("send", "qunxin.cli.send:send", "Send one message and say who cannot get it."),
+    ("token", "qunxin.cli.token:app", "Make tokens with which users' devices connect."),
+    ("key", "qunxin.cli.key:app", "Make, list and revoke API keys."),
+    ("backup", "qunxin.cli.backup:backup", "Write a whole copy of a node's messages."),
+)
+"""Found by name, so that a command imports only what it needs itself."""
+
+for order, (name, place, text) in enumerate(_COMMANDS):
+    app.command(place, name=name, help=text, sort_key=order)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
