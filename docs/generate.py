@@ -5,19 +5,32 @@ A test fails where the committed pages differ from what this makes of the code.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from io import StringIO
+from operator import getitem
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import msgspec
+from rich.console import Console
+
+from qunxin.cli.app import app as cli
 from qunxin.config import setting_rows
+from qunxin.embed import open as open_engine
+from qunxin.engine import Engine
 from qunxin.engine.access import ALL_SCOPES, DEFAULT_SCOPES, RULES, Rule
 from qunxin.errors import ERRORS, ErrorSpec, Tier
 from qunxin.gateways.http.problems import STATUSES
 from qunxin.gateways.operations import OPERATIONS
 from qunxin.gateways.operations.table import Field, Operation, Place
-from qunxin.model import Role
+from qunxin.model import Entry, EventType, MessageType, Role
 from qunxin.ops.metrics import METRICS
 from qunxin.wire.codes import DISCONNECTS, ERROR_NUMBERS, UNSUBSCRIBE_NUMBERS
+from qunxin.wire.entries import encode_entry
 
 FOLDER: Final = Path(__file__).parent / "reference"
 MADE_BY: Final = "<!-- Made by docs/generate.py from the code. Do not edit. -->"
@@ -64,6 +77,17 @@ REALTIME_INTRO: Final = """# Realtime codes
 
 How the protocol is spoken here is told in the [guide for authors of clients](../how-to/clients.md);
 the numbers of errors stand beside their [codes](errors.md)."""
+
+ENTRIES_INTRO: Final = """# Entries
+
+What stands in a log: one entry of each type, made by running the engine. Over HTTP and realtime it
+is the same flat object. Every entry has `type`, `conversation`, `position` and `time`
+(milliseconds since 1970, UTC). Ignore fields and types that you do not know: later versions may
+add some."""
+
+COMMAND_LINE_INTRO: Final = """# Command line
+
+What `--help` says of every command."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -201,6 +225,103 @@ def realtime_page() -> str:
     )
 
 
+def command_line_page() -> str:
+    """The help of every command."""
+    return "\n\n".join([COMMAND_LINE_INTRO, *_help_of(())])
+
+
+def _help_of(path: tuple[str, ...]) -> list[str]:
+    """One section for a command, and one for each below it."""
+    output = StringIO()
+    cli.help_print(list(path), console=Console(file=output, width=96, color_system=None))
+    lines = [line.rstrip() for line in output.getvalue().splitlines()]
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines).strip("\n"))
+    parts = [f"## `{' '.join(('qunxin', *path))}`", f"```text\n{text}\n```"]
+    command = reduce(getitem, path, cli)
+    for name in sorted(name for name in command if not name.startswith("-")):
+        parts += _help_of((*path, name))
+    return parts
+
+
+class StoppedClock:
+    """So that the examples are the same each time."""
+
+    def now_ms(self) -> int:
+        return 1_764_547_200_000
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+ENTRY_NOTES: Final[dict[str, str]] = {
+    MessageType.PRIVATE: "A message from one user to another. `key` is there where it was given.",
+    MessageType.GROUP: "A message to a group.",
+    MessageType.BROADCAST: "A message to every user. The operator's own have no `from`.",
+    "tombstone": "A message after its recall, of any type: `recalled` is the position of the "
+    "recall, and the content is gone.",
+    EventType.CREATED: "The group was made, with these members. `users` and `keys` (their integer "
+    "keys) name the first 100, `count` counts all.",
+    EventType.JOINED: "These members were added.",
+    EventType.LEFT: "This member is gone: `reason` is `left`, `removed` or `erased`.",
+    EventType.CHANGED: "A setting of the group, or a member's role or mute, is another one now.",
+    EventType.RECALLED: "The message at `target` was recalled: take its content away.",
+    EventType.DISSOLVED: "The group is gone. Nothing follows.",
+    EventType.MEMBER: "In an inbox: the user came into a group, at position `joined` of its log, "
+    "and may read from `first`.",
+    EventType.CEASED: "In an inbox: the user is no longer in a group; `last` is the last position "
+    "that they may read.",
+    EventType.CONTACT: "In an inbox: the first message of a private conversation.",
+    EventType.ACCOUNT: "In an inbox: the account's state changed.",
+    EventType.SESSIONS_ENDED: "In an inbox: the user's sessions were ended.",
+    EventType.HIDDEN: "Never stored: positions `first` to `last`, which this reader may not see. "
+    "It stands at `last`.",
+}
+
+
+def entries_page() -> str:
+    """One real entry of each type, as it crosses the network."""
+    found = asyncio.run(_entries())
+    parts = [ENTRIES_INTRO]
+    for kind, note in ENTRY_NOTES.items():
+        text = msgspec.json.format(encode_entry(found[kind]), indent=2).decode()
+        parts += [f"## `{kind}`", note, f"```json\n{text}\n```"]
+    return "\n\n".join(parts)
+
+
+async def _entries() -> dict[str, Entry]:
+    """The first entry of each type in a short story."""
+    found: dict[str, Entry] = {}
+    with TemporaryDirectory() as folder:
+        async with open_engine(Path(folder, "chat.db"), clock=StoppedClock()) as chat:
+            await _tell(chat)
+            for name in ("group:tea", "private:alice~bob", "broadcast:all", "inbox:bob"):
+                page = await chat.entries(name, after=0, limit=1000)
+                for entry in page.entries:
+                    kind = entry.type if entry.recalled is None else "tombstone"
+                    found.setdefault(kind, entry)
+            seen = await chat.entries("group:tea", after=0, reader="bob", limit=1000)
+            found |= {e.type: e for e in seen.entries if e.type == EventType.HIDDEN}
+    return found
+
+
+async def _tell(chat: Engine) -> None:
+    for user in ("alice", "bob", "carol"):
+        await chat.put_user(user)
+    await chat.put_group("tea", name="茶友会 🍵", owner="alice", members=["bob"])
+    await chat.send("group", "tea", sender="bob", text="你好，大家 👋🏽", key="k1")
+    late = await chat.send("group", "tea", sender="alice", text="…", key="k2")
+    await chat.recall("group:tea", late.position, acting="alice")
+    await chat.remove_member("tea", "bob", acting="alice")
+    await chat.send("group", "tea", sender="alice", text="👩‍👩‍👧")
+    await chat.add_members("tea", ["bob", "carol"], acting="alice")
+    await chat.put_group("tea", name="Tea 茶", acting="alice")
+    await chat.send("private", "bob", sender="alice", text="Are you there? مرحبا", key="k3")
+    await chat.send("broadcast", None, sender=None, text="Maintenance at 22:00 🛠️")
+    await chat.end_sessions("bob")
+    await chat.put_user("bob", state="suspended")
+    await chat.dissolve_group("tea", acting="alice")
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "errors.md": errors_page,
     "access.md": access_page,
@@ -208,6 +329,8 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "metrics.md": metrics_page,
     "operations.md": operations_page,
     "realtime-codes.md": realtime_page,
+    "entries.md": entries_page,
+    "command-line.md": command_line_page,
 }
 
 

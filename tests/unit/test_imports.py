@@ -28,7 +28,7 @@ MAY_IMPORT = {
 """What each part may import of ours, beside itself. A part that is not listed is where parts
 meet (`server`, `cli`) and may import anything."""
 
-APART = {
+APART: dict[str, dict[str, tuple[str, ...]]] = {
     "stores": {"sqlite": ("sqlite",), "postgres": ("postgres",)},
     "brokers": {"local": ("local",), "nats": ("nats",)},
     "gateways": {
