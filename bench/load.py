@@ -22,6 +22,7 @@ PING: Final = b"{}"
 PROBES: Final = 8
 CONNECTS_AT_ONCE: Final = 32
 DRAIN_SECONDS: Final = 15.0
+QUIET_SECONDS: Final = 0.5
 
 
 class Entry(msgspec.Struct):
@@ -84,12 +85,12 @@ class Member(WSListener):
     @property
     def lines(self) -> int:
         """Pushes received."""
-        return self._lines if self.swept is None else self.swept.stream.lines
+        return self._lines + (0 if self.swept is None else self.swept.stream.lines)
 
     @property
     def size(self) -> int:
         """Bytes of all text frames received."""
-        return self._size if self.swept is None else self.swept.stream.size
+        return self._size + (0 if self.swept is None else self.swept.stream.size)
 
     def hand_over(self) -> Swept:
         """From now on a sweep reads this connection."""
@@ -222,22 +223,24 @@ class Crowd:
         self._members: list[Member] = []
         self._senders: list[Sender] = []
         self._sweep: asyncio.Task[None] | None = None
+        self._before = 0
         total = len(tokens)
         self._sender_indices = {index * total // senders for index in range(senders)}
         self._probe_indices = {(index * 2 + 1) * total // (PROBES * 2) for index in range(PROBES)}
 
     async def connect(self) -> None:
-        """Return once every connection was admitted."""
+        """Return once every connection was admitted and has what was there for it before."""
         gate = asyncio.Semaphore(CONNECTS_AT_ONCE)
         total = len(self._tokens)
         await asyncio.gather(*(self._connect_one(gate, index) for index in range(total)))
+        await self._settle()
         timed = self._sender_indices | self._probe_indices
         plain = [member for index, member in enumerate(self._members) if index not in timed]
         self._sweep = asyncio.create_task(sweep([member.hand_over() for member in plain]))
 
     def deliveries(self) -> int:
-        """Pushes received so far, by everybody together."""
-        return sum(member.lines for member in self._members)
+        """Pushes received since everybody was connected, by everybody together."""
+        return sum(member.lines for member in self._members) - self._before
 
     def size(self) -> int:
         """Bytes received so far."""
@@ -281,6 +284,14 @@ class Crowd:
             if member.swept is not None:
                 member.swept.close()
         await asyncio.sleep(0)
+
+    async def _settle(self) -> None:
+        """Wait until nothing has come in for half a second; what has come does not count."""
+        before = -1
+        while before != self._before:
+            before = self._before
+            await asyncio.sleep(QUIET_SECONDS)
+            self._before = sum(member.lines for member in self._members)
 
     async def _connect_one(self, gate: asyncio.Semaphore, index: int) -> None:
         member = self._make(index)
