@@ -206,9 +206,14 @@ class Commands:
         entered.start()
 
     async def _refresh(self, session: RealtimeSession, command: Command) -> None:
-        """A new token in time. One that has expired already may be tried again with another."""
+        """A new token in time. SDKs give up after an expired one unless told that it is
+        temporary: the next one that they fetch may be good."""
         token = "" if command.refresh is None else command.refresh.token
-        identity = self._tokens.verify_token(token)
+        try:
+            identity = self._tokens.verify_token(token)
+        except QunxinError as error:
+            session.refuse(command.id, error, temporary=error.code == "token_expired")
+            return
         if identity.user != _engine_session(session).user:
             raise QunxinError("forbidden", detail="the token is another user's")
         session.expires_at_ms = identity.expires_at_ms

@@ -220,13 +220,15 @@ class RealtimeSession:
             self._gateway.add_dirty(self)
         self.pending.append(line)
 
-    def refuse(self, command_id: int, error: QunxinError) -> None:
-        """Answer a command with an error of ours."""
+    def refuse(self, command_id: int, error: QunxinError, *, temporary: bool = False) -> None:
+        """Answer a command with an error of ours; `temporary` where a repeat can help although
+        the error itself does not say so."""
         text = error.text(self.language)
         if error.retry_after is not None:
             text += f" ({error.retry_after:g} s)"
         number = codes.ERROR_NUMBERS[error.code]
-        self.send_line(encode_error(command_id, number, text, temporary=error.retryable))
+        temporary = temporary or error.retryable
+        self.send_line(encode_error(command_id, number, text, temporary=temporary))
 
     # --- pings and what they prove -----------------------------------------------------------
 

@@ -149,7 +149,7 @@ def split_lines(frame: bytes) -> list[bytes] | None:
 def decode_command(line: bytes) -> tuple[str, Command] | BadLine:
     """The command and its kind. Never raises, whatever the bytes are."""
     if is_too_deep(line):
-        return BadLine(0, f"nested deeper than {MAX_DEPTH}")
+        return BadLine(find_id(line), f"nested deeper than {MAX_DEPTH}, or made of too many parts")
     try:
         command = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,0 +1,628 @@
+"""Realtime over real sockets, real engine, both WebSocket backends: the protocol as clients see
+it, rule by rule."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from realtime_client import PING, PONG, TEXT, Closed, RawClient, RealtimeNode, frame, realtime_node
+
+from qunxin.engine import Engine
+from qunxin.gateways.realtime import RealtimeSettings
+
+TEA = "group:tea"
+WORDS = "早安 👩\u200d👩\u200d👧\u200d👦 مرحبا \u202eabc\u202c\u2028"
+
+
+@pytest.fixture(params=["picows", "websockets"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+async def node(engine: Engine, backend: Any) -> AsyncIterator[RealtimeNode]:
+    for user in ("alice", "bob", "carol"):
+        await engine.put_user(user, name=f"{user} 先生")
+    await engine.put_group("tea", name="茶友会 🍵", owner="alice", members=("bob",))
+    settings = RealtimeSettings(
+        websocket_backend=backend, ping_spacing_seconds=0.1, linger_seconds=0.5
+    )
+    async with realtime_node(engine, settings) as running:
+        yield running
+
+
+async def test_a_message_reaches_sender_and_member_once_in_order(node: RealtimeNode) -> None:
+    """What alice sends arrives at both with the same positions, her key with it."""
+    alice, bob = await node.client("alice"), await node.client("bob")
+    receipts = [
+        await alice.rpc("message.send", type="group", to="tea", text=f"{WORDS} {i}", key=f"键{i}")
+        for i in range(3)
+    ]
+    first = receipts[0]["position"]
+    assert [receipt["position"] for receipt in receipts] == [first, first + 1, first + 2]
+    for client in (alice, bob):
+        for i in range(3):
+            push = await client.push("pub", TEA)
+            while push["pub"]["offset"] < first:
+                push = await client.push("pub", TEA)
+            entry = push["pub"]["data"]
+            assert push["pub"]["offset"] == entry["position"] == first + i
+            assert (entry["from"], entry["key"]) == ("alice", f"键{i}")
+            assert entry["content"] == [{"type": "text", "text": f"{WORDS} {i}"}]
+
+
+async def test_connect_lists_inbox_broadcasts_and_groups(node: RealtimeNode) -> None:
+    """Every conversation with its position, and what a list shows of it."""
+    client = await RawClient.open(node.port)
+    connect = await client.connect(node.token("alice"), name="测试", version="1")
+    assert connect["ping"] == 25
+    assert connect["pong"] is True
+    assert connect["expires"] is True
+    assert 3500 < connect["ttl"] <= 3600
+    assert {"inbox:alice", "broadcast:all", TEA} <= set(connect["subs"])
+    tea = connect["subs"][TEA]
+    assert tea["recoverable"] is True
+    assert tea["epoch"] == node.engine.epoch
+    assert tea["data"]["name"] == "茶友会 🍵"
+    assert tea["data"]["role"] == "owner"
+    sessions = node.engine.sessions("alice")
+    assert [session.client for session in sessions] == ["测试 1"]
+    assert sessions[0].session == connect["client"]
+
+
+async def _send(node: RealtimeNode, count: int, text: str = WORDS) -> int:
+    """Messages in the tea group by alice; the last position."""
+    position = 0
+    for i in range(count):
+        receipt = await node.engine.send("group", "tea", sender="alice", text=f"{text} {i}")
+        position = receipt.position
+    return position
+
+
+async def _positions(client: RawClient, last: int, channel: str = TEA) -> list[int]:
+    """Offsets of the channel's pushes until `last` has come."""
+    seen: list[int] = []
+    while not seen or seen[-1] < last:
+        seen.append((await client.push("pub", channel))["pub"]["offset"])
+    return seen
+
+
+async def test_recovery_gives_what_was_missed_as_pushes_behind_the_reply(
+    node: RealtimeNode,
+) -> None:
+    """`recovered` with the offset asked from, no publications in the reply, then every position
+    once, live ones behind them."""
+    last = await _send(node, 5)
+    client = await RawClient.open(node.port)
+    asked = {"recover": True, "offset": last - 3, "epoch": node.engine.epoch}
+    reply = await client.connect(node.token("bob"), subs={TEA: asked, "group:nowhere": asked})
+    assert "group:nowhere" not in reply["subs"]
+    tea = reply["subs"][TEA]
+    assert (tea["was_recovering"], tea["recovered"]) == (True, True)
+    assert tea["offset"] == last - 3
+    assert "publications" not in tea
+    assert await _positions(client, last) == [last - 2, last - 1, last]
+    live = await _send(node, 2)
+    assert await _positions(client, live) == [last + 1, live]
+
+
+async def test_a_position_of_another_history_must_reload(node: RealtimeNode) -> None:
+    """Another epoch, or an offset above the head: not recovered, begins at the head."""
+    last = await _send(node, 2)
+    for asked in (
+        {"recover": True, "offset": 1, "epoch": "another"},
+        {"recover": True, "offset": last + 7, "epoch": node.engine.epoch},
+    ):
+        client = await RawClient.open(node.port)
+        reply = await client.connect(node.token("bob"), subs={TEA: asked})
+        tea = reply["subs"][TEA]
+        assert tea["was_recovering"] is True
+        assert "recovered" not in tea
+        assert tea["offset"] == last
+        client.cut()
+
+
+async def test_stored_positions_may_come_in_connect_data(node: RealtimeNode) -> None:
+    """A first connect of a device that stored its positions; entries of `subs` that do not ask
+    to recover are passed over."""
+    last = await _send(node, 4)
+    client = await RawClient.open(node.port)
+    reply = await client.connect(
+        node.token("bob"),
+        subs={TEA: {}},
+        data={"positions": {TEA: {"offset": last - 1, "epoch": node.engine.epoch}}, "自己": [1]},
+    )
+    assert reply["subs"][TEA]["recovered"] is True
+    assert await _positions(client, last) == [last]
+
+
+async def test_a_long_absence_comes_in_frames_paced_by_pongs(node: RealtimeNode) -> None:
+    """Far more than one frame's worth: each frame is bounded, and without a pong the next page
+    does not come."""
+    last = await _send(node, 30, "龘" * 16_000)
+    client = await RawClient.open(node.port)
+    client.answers_pings = False
+    asked = {"recover": True, "offset": last - 30, "epoch": node.engine.epoch}
+    await client.connect(node.token("bob"), subs={TEA: asked})
+    await client.ping()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await client.read_more()
+    assert 0 < len(client.lines) < 30
+    client.answers_pings = True
+    client.send_frame(TEXT, b"{}")
+    assert await _positions(client, last) == list(range(last - 29, last + 1))
+    assert max(client.frame_sizes) <= 300 * 1024
+
+
+async def test_a_new_member_is_subscribed_and_a_removed_one_is_told_why(
+    node: RealtimeNode,
+) -> None:
+    """`subscribe` push and entries from the joining; the entry of the removal, then
+    `unsubscribe`; nothing after it."""
+    carol = await node.client("carol")
+    await _send(node, 1)
+    change = await node.engine.add_members("tea", ["carol"])
+    push = await carol.push("subscribe", TEA)
+    assert push["subscribe"]["recoverable"] is True
+    assert push["subscribe"]["data"]["name"] == "茶友会 🍵"
+    joined = await carol.push("pub", TEA)
+    assert joined["pub"]["offset"] == change.membership_version
+    assert joined["pub"]["data"]["type"] == "joined"
+    await node.engine.remove_member("tea", "carol")
+    left = await carol.push("pub", TEA)
+    assert (left["pub"]["data"]["type"], left["pub"]["data"]["reason"]) == ("left", "removed")
+    ended = await carol.push("unsubscribe", TEA)
+    assert ended["unsubscribe"] == {"code": 2101, "reason": "removed"}
+    await _send(node, 1)
+    await carol.rpc("user.get")
+    assert not [line for line in carol.lines if line.get("push", {}).get("channel") == TEA]
+
+
+async def test_publish_sends_to_the_conversation_of_that_name(node: RealtimeNode) -> None:
+    """The channel's kind is the type; the reply is empty; a repeat with its key is one message."""
+    alice = await node.client("alice")
+    body = {"text": WORDS, "key": "同一把钥匙"}
+    for _ in range(2):
+        assert (await alice.call(publish={"channel": TEA, "data": body}))["publish"] == {}
+    private = {"text": "", "content": None}
+    refused = await alice.call(publish={"channel": "private:alice~bob", "data": private})
+    assert refused["error"]["code"] == 1000
+    sent = await alice.call(publish={"channel": "private:alice~bob", "data": {"text": "悄悄话"}})
+    assert sent["publish"] == {}
+    page = await node.engine.entries("private:alice~bob")
+    assert [entry.sender for entry in page.entries if entry.is_message] == ["alice"]
+    tea = [e for e in (await node.engine.entries(TEA)).entries if e.is_message]
+    assert [entry.key for entry in tea] == ["同一把钥匙"]
+
+
+async def test_publish_to_what_is_not_there_or_not_allowed(node: RealtimeNode) -> None:
+    """Each gets its own error at once, and never becomes another kind of message."""
+    carol = await node.client("carol")
+    for channel, code in (
+        ("group:tea", 1201),
+        ("group:never", 1201),
+        ("private:alice~bob", 1005),
+        ("private:carol~nobody", 1101),
+        ("inbox:carol", 1005),
+        ("tea", 1005),
+        ("broadcast:all", 1003),
+    ):
+        reply = await carol.call(publish={"channel": channel, "data": {"text": "你好"}})
+        assert reply["error"]["code"] == code, (channel, reply)
+    reply = await carol.call(publish={"channel": TEA, "data": {"text": "x", "type": "private"}})
+    assert reply["error"]["code"] == 1000
+
+
+async def test_several_commands_in_one_frame_in_order(node: RealtimeNode) -> None:
+    """`connect` first, then the following lines of the same frame, replies in that order."""
+    client = await RawClient.open(node.port)
+    client.send(
+        {"id": 1, "connect": {"token": node.token("bob")}},
+        {"id": 2, "subscribe": {"channel": TEA}},
+        {"id": 3, "rpc": {"method": "user.get", "data": {}}},
+        {"id": 4, "ping": {}},
+    )
+    for number in (1, 2, 3, 4):
+        await client.reply(number)
+    assert not [line for line in client.lines if "id" in line]
+
+
+async def test_subscribing_to_an_own_conversation_is_answered_105(node: RealtimeNode) -> None:
+    """The server-side subscription goes on."""
+    bob = await node.client("bob")
+    reply = await bob.call(subscribe={"channel": TEA, "recover": True, "offset": 1, "epoch": ""})
+    assert reply["error"] == {"code": 105, "message": "already subscribed"}
+    last = await _send(node, 1)
+    assert (await _positions(bob, last))[-1] == last
+
+
+async def test_subscribe_on_demand_recovers_and_unsubscribe_ends_it(node: RealtimeNode) -> None:
+    """A conversation left and taken up again from a stored position."""
+    bob = await node.client("bob")
+    assert (await bob.call(unsubscribe={"channel": TEA}))["unsubscribe"] == {}
+    last = await _send(node, 3)
+    position = {"recover": True, "offset": last - 2, "epoch": node.engine.epoch}
+    reply = await bob.call(subscribe={"channel": TEA, **position})
+    assert reply["subscribe"]["recovered"] is True
+    assert reply["subscribe"]["offset"] == last - 2
+    assert await _positions(bob, last) == [last - 1, last]
+    refused = await bob.call(subscribe={"channel": "group:没有"})
+    assert refused["error"]["code"] == 1005
+
+
+async def test_history_forwards_backwards_and_position_only(node: RealtimeNode) -> None:
+    """Entries with their offsets; `since` of another epoch is refused."""
+    last = await _send(node, 5)
+    bob = await node.client("bob")
+
+    async def offsets(**fields: Any) -> list[int]:
+        reply = await bob.call(history={"channel": TEA, **fields})
+        assert reply["history"]["offset"] == last
+        assert reply["history"]["epoch"] == node.engine.epoch
+        return [pub["offset"] for pub in reply["history"]["publications"]]
+
+    assert await offsets() == []
+    assert await offsets(limit=0, reverse=False) == []
+    assert await offsets(limit=2, since={"offset": last - 4, "epoch": node.engine.epoch}) == [
+        last - 3,
+        last - 2,
+    ]
+    assert await offsets(limit=2, reverse=True) == [last, last - 1]
+    assert await offsets(limit=2, reverse=True, since={"offset": last - 1}) == [last - 2, last - 3]
+    assert last in await offsets(limit=-1)
+    refused = await bob.call(history={"channel": TEA, "limit": 1, "since": {"epoch": "旧"}})
+    assert refused["error"]["code"] == 112
+    foreign = await bob.call(history={"channel": "private:alice~carol", "limit": 1})
+    assert foreign["error"]["code"] == 1005
+
+
+async def test_what_is_not_available_says_so(node: RealtimeNode) -> None:
+    bob = await node.client("bob")
+    for kind in ("presence", "presence_stats", "sub_refresh"):
+        reply = await bob.call(**{kind: {"channel": TEA}})
+        assert reply["error"] == {"code": 108, "message": "not available"}
+    unknown = await bob.call(rpc={"method": "没有这个", "data": {}})
+    assert unknown["error"]["code"] == 1004
+
+
+async def test_errors_carry_number_text_and_advice(node: RealtimeNode) -> None:
+    """In the language of the upgrade request, or of `connect.data`."""
+    client = await RawClient.open(node.port, Accept_Language="zh-CN,zh;q=0.9")
+    await client.connect(node.token("bob"))
+    reply = await client.call(rpc={"method": "message.send", "data": {"type": "group", "to": "无"}})
+    assert reply["error"]["code"] == 1000
+    data = {"type": "group", "to": "never", "text": "x"}
+    reply = await client.call(rpc={"method": "message.send", "data": data})
+    assert reply["error"] == {"code": 1201, "message": "群组不存在"}
+    english = await node.client("bob", data={"language": "en"})
+    reply = await english.call(rpc={"method": "message.send", "data": data})
+    assert reply["error"]["message"] == "There is no such group"
+
+
+@pytest.mark.parametrize(
+    ("token", "code", "temporary"),
+    [("", 1001, False), ("不是令牌", 1001, False), ("expired", 109, False)],
+)
+async def test_a_refused_connect_is_an_error_reply_and_then_the_end(
+    node: RealtimeNode, token: str, code: int, temporary: bool
+) -> None:
+    """The client is told and may leave; what it sends meanwhile is passed over."""
+    if token == "expired":
+        token = node.token("bob", 1)
+        await asyncio.sleep(0)
+        node.authenticator._clock = _Later(node.authenticator._clock)
+    client = await RawClient.open(node.port)
+    client.send({"id": 1, "connect": {"token": token}}, {"id": 2, "rpc": {"method": "user.get"}})
+    reply = await client.reply(1)
+    assert reply["error"]["code"] == code
+    assert reply["error"].get("temporary", False) is temporary
+    client.send({"id": 3, "ping": {}})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await client.read_more()
+    client.cut()
+
+
+class _Later:
+    """A clock one hour ahead."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+
+    def now_ms(self) -> int:
+        return int(self._clock.now_ms()) + 3_600_000
+
+    def monotonic(self) -> float:
+        return float(self._clock.monotonic())
+
+
+async def test_accounts_that_may_not_connect(node: RealtimeNode) -> None:
+    """Unknown, erased, suspended: each its own number; a live session of a suspended account is
+    ended for good."""
+    bob = await node.client("bob")
+    await node.engine.put_user("bob", state="suspended")
+    closed = await bob.closed()
+    assert (closed.code, closed.reason) == (4500, "the account is suspended")
+    await node.engine.erase_user("carol")
+    for user, code in (("bob", 1103), ("carol", 1102), ("dave", 1101)):
+        client = await RawClient.open(node.port)
+        reply = await client.call(connect={"token": node.token(user)})
+        assert reply["error"]["code"] == code
+        client.cut()
+
+
+async def test_ended_sessions_stay_away(node: RealtimeNode) -> None:
+    bob = await node.client("bob")
+    await node.engine.end_sessions("bob")
+    assert (await bob.closed()).code == 4502
+
+
+async def test_refresh_in_time_and_with_the_wrong_token(node: RealtimeNode) -> None:
+    """A refresh with an expired token is temporary: terminal otherwise, says the SDKs' source."""
+    bob = await node.client("bob")
+    reply = await bob.call(refresh={"token": node.token("bob", 600)})
+    assert reply["refresh"]["expires"] is True
+    assert 590 < reply["refresh"]["ttl"] <= 600
+    reply = await bob.call(refresh={"token": node.token("alice")})
+    assert reply["error"]["code"] == 1003
+    old = node.token("bob", 1)
+    node.authenticator._clock = _Later(node.authenticator._clock)
+    reply = await bob.call(refresh={"token": old})
+    assert (reply["error"]["code"], reply["error"]["temporary"]) == (109, True)
+
+
+async def test_pongs_move_the_delivered_cursor(node: RealtimeNode) -> None:
+    """Nothing is delivered until the client answers the ping behind it."""
+    bob = await node.client("bob")
+    bob.answers_pings = False
+    last = await _send(node, 1)
+    await _positions(bob, last)
+    await bob.ping()
+    ledger = await node.engine.deliveries(TEA, last)
+    assert {d.user: str(d.state) for d in ledger.deliveries}["bob"] == "queued"
+    bob.send_frame(TEXT, b"{}")
+    async with asyncio.timeout(10):
+        while True:
+            await node.engine.cursors.flush()
+            ledger = await node.engine.deliveries(TEA, last)
+            if {d.user: str(d.state) for d in ledger.deliveries}["bob"] == "delivered":
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_control_frames_and_fragments(node: RealtimeNode) -> None:
+    """WebSocket pings are answered, pongs passed over, also inside a fragmented command."""
+    bob = await node.client("bob")
+    text = b'{"id":77,"rpc":{"method":"user.get","data":{}}}'
+    bob.send_frame(TEXT, text[:20], fin=False)
+    bob.send_frame(PING, "心跳".encode())
+    bob.send_frame(0, b"", fin=False)
+    bob.send_frame(PONG, b"unasked")
+    bob.send_frame(0, text[20:])
+    while (read := await bob.read_frame())[0] != PONG:
+        assert read[0] == TEXT
+    assert read[1] == "心跳".encode()
+    assert (await bob.reply(77))["rpc"]["data"]["user"] == "bob"
+
+
+async def test_a_frame_in_single_bytes(node: RealtimeNode) -> None:
+    bob = await node.client("bob")
+    for byte in frame(TEXT, b'{"id":5,"ping":{}}\n\n{"id":6,"ping":{}}\n'):
+        bob.writer.write(bytes([byte]))
+        await bob.writer.drain()
+    await bob.reply(5)
+    await bob.reply(6)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "payload", "rsv", "code"),
+    [
+        (2, b'{"id":1}', 0, 4507),
+        (1, b"\xff\xfe", 0, 4508),
+        (1, '{"id":1,"ping":"截'.encode()[:-1], 0, 4508),
+        (1, b"{}", 4, 4510),
+        (3, b"", 0, 4510),
+        (0, b"continued from nothing", 0, 4510),
+        (1, b"not json", 0, 4503),
+        (1, b'{"id":0,"ping":{}}', 0, 4503),
+        (1, b"\n".join([b'{"id":1,"ping":{}}'] * 2000), 0, 4503),
+        (1, b"{}", 0, 4506),
+        (1, b'{"id":9,"connect":{"token":"x"}}', 0, 4505),
+        (1, b'{"send":{"data":1}}', 0, 4511),
+    ],
+)
+async def test_what_ends_a_connection_for_good(
+    node: RealtimeNode, opcode: int, payload: bytes, rsv: int, code: int
+) -> None:
+    """With a code of its own and a reason in words; nobody else notices."""
+    alice, bob = await node.client("alice"), await node.client("bob")
+    bob.send_frame(opcode, payload, rsv=rsv)
+    closed = await bob.closed()
+    assert closed.code == code
+    assert closed.reason
+    last = await _send(node, 1)
+    assert (await _positions(alice, last))[-1] == last
+
+
+async def test_commands_before_connect(node: RealtimeNode) -> None:
+    for first in (b'{"id":1,"rpc":{"method":"user.get"}}', b"{}"):
+        client = await RawClient.open(node.port)
+        client.send_frame(TEXT, first)
+        assert (await client.closed()).code == 4504
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id":7,"rpc":{"method":5}}',
+        b'{"id":7}',
+        b'{"id":7,"ping":{},"presence":{"channel":"x"}}',
+        b'{"id":7,"subscribe":{"channel":""}}',
+        b'{"id":7,"history":{"channel":"x","limit":9007199254740993}}',
+        b'{"id":7,"rpc":{"method":"message.send","data":"\\ud83d"}}',
+        b'{"id":7,"rpc":{"method":"message.send","data":' + b"[" * 5000 + b"]" * 5000 + b"}}",
+        b'{"id":7,"rpc":{"method":"message.send","data":{"text":1e400}}}',
+        b'{"id":7,"rpc":{"method":"message.send","data":' + b"9" * 5000 + b"}}",
+        b'{"id":7,"rpc":{"method":"message.send","data":[[[[1]]]]}}',
+        b'{"id":7,"publish":{"channel":"group:tea","data":7}}',
+        b'{"id":7,"publish":{"channel":"group:tea","data":{"text":"\\ud83d"}}}',
+        b'{"id":7,"publish":{"channel":"group:tea","data":' + b"9" * 5000 + b"}}",
+        b'{"id":7,"publish":{"channel":"group:tea"}}',
+    ],
+)
+async def test_what_is_wrong_in_itself_is_answered_and_passed_over(
+    node: RealtimeNode, line: bytes
+) -> None:
+    """`invalid_request` under its id; the connection goes on."""
+    bob = await node.client("bob")
+    bob.send_frame(TEXT, line)
+    reply = await bob.reply(7)
+    assert reply["error"]["code"] == 1000, reply
+    assert "Traceback" not in reply["error"]["message"]
+    assert (await bob.rpc("user.get"))["user"] == "bob"
+
+
+async def test_a_too_large_command_is_answered_and_a_huge_frame_is_not_read(
+    node: RealtimeNode,
+) -> None:
+    """1009, which stops some SDKs for ever, is never sent."""
+    bob = await node.client("bob")
+    reply = await bob.call(publish={"channel": TEA, "data": {"text": "大" * 100_000}})
+    assert reply["error"]["code"] == 1008
+    reply = await bob.call(publish={"channel": TEA, "data": {"text": "大" * 30_000}})
+    assert reply["error"]["code"] == 1008
+    assert (await bob.rpc("user.get"))["user"] == "bob"
+    bob.send_frame(TEXT, b"x" * (2 * 1024 * 1024))
+    closed = await bob.closed()
+    assert closed.code == 4509
+    fragments = await node.client("alice")
+    fragments.send_frame(TEXT, b"x" * 600_000, fin=False)
+    fragments.send_frame(0, b"x" * 600_000, fin=False)
+    assert (await fragments.closed()).code == 4509
+
+
+async def test_a_connect_command_of_a_megabyte_is_taken(node: RealtimeNode) -> None:
+    """It lists positions of thousands of conversations."""
+    subs = {
+        f"group:{i:064}": {"recover": True, "offset": i, "epoch": "旧" * 10} for i in range(5000)
+    }
+    client = await RawClient.open(node.port)
+    reply = await client.connect(node.token("bob"), subs=subs)
+    assert TEA in reply["subs"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "says"),
+    [
+        ({"Sec_WebSocket_Protocol": "centrifuge-protobuf"}, 400, "Protobuf"),
+        ({"Sec_WebSocket_Protocol": "mqtt"}, 400, "subprotocol"),
+        ({"Origin": "https://evil.example"}, 403, "origin"),
+        ({"Host": "evil.example"}, 400, "Host"),
+        ({"Sec_WebSocket_Version": "8"}, 426, "13"),
+        ({"Sec_WebSocket_Key": "短"}, 400, "Sec-WebSocket-Key"),
+        ({"path": "/elsewhere"}, 404, "/connection/websocket"),
+        ({"method": "POST"}, 400, "GET"),
+    ],
+)
+async def test_upgrades_that_are_refused_say_why(
+    node: RealtimeNode, headers: dict[str, str], status: int, says: str
+) -> None:
+    """A whole HTTP answer (RFC 9457), then the end."""
+    client = await RawClient.dial(node.port)
+    got, fields, body = await client.upgrade(**headers)
+    assert got == status
+    assert fields["content-type"].startswith("application/problem+json")
+    assert says in body.decode()
+    assert await client.reader.read() == b""
+    client.cut()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_WebSocket_Protocol": ""},
+        {"Origin": "http://localhost"},
+        {"Connection": "Upgrade"},
+        {"X_Forwarded_For": "1.2.3.4"},
+    ],
+)
+async def test_upgrades_that_are_taken(node: RealtimeNode, headers: dict[str, str]) -> None:
+    """An empty subprotocol header is none; our own page may connect."""
+    client = await RawClient.open(node.port, **headers)
+    await client.connect(node.token("bob"))
+
+
+async def test_an_upgrade_in_pieces(node: RealtimeNode) -> None:
+    client = await RawClient.dial(node.port)
+    head = (
+        b"GET /connection/websocket?a=%E8%8C%B6 HTTP/1.1\r\nHost: localhost\r\n"
+        b"Upgrade: WebSocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    for byte in head:
+        client.writer.write(bytes([byte]))
+        await client.writer.drain()
+    status, headers, _ = await client.read_response()
+    assert status == 101
+    assert headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    await client.connect(node.token("bob"))
+
+
+async def test_a_client_that_goes_is_forgotten(node: RealtimeNode) -> None:
+    """Closing in order is answered; a cut one is noticed too."""
+    for cut in (False, True):
+        bob = await node.client("bob")
+        if cut:
+            bob.cut()
+        else:
+            bob.send_frame(8, (1000).to_bytes(2, "big") + "再见".encode())
+            assert (await bob.closed()).code == 1000
+        async with asyncio.timeout(5):
+            while node.gateway.connections or node.engine.sessions("bob"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_closing_the_gateway_tells_everybody_to_come_back(
+    engine: Engine, backend: Any
+) -> None:
+    """In-flight sends are answered first."""
+    await engine.put_user("alice")
+    await engine.put_group("tea", owner="alice")
+    settings = RealtimeSettings(websocket_backend=backend, linger_seconds=0.5)
+    async with realtime_node(engine, settings) as node:
+        alice = await node.client("alice")
+        idle = await RawClient.open(node.port)
+        alice.send(
+            *[
+                {"id": 100 + i, "publish": {"channel": TEA, "data": {"text": f"最后 {i}"}}}
+                for i in range(50)
+            ]
+        )
+        await alice.reply(100)
+        closing = asyncio.create_task(node.gateway.close())
+        replies = [await alice.reply(100 + i) for i in range(1, 50)]
+        assert all(reply == {"id": 101 + i, "publish": {}} for i, reply in enumerate(replies))
+        for client in (alice, idle):
+            closed = await client.closed()
+            assert closed.code == 4000
+            client.cut()
+        await closing
+        refused = await RawClient.dial(node.port)
+        status, headers, _ = await refused.upgrade()
+        assert (status, headers["retry-after"]) == (503, "1")
+        refused.cut()
+
+
+async def test_nothing_is_left_after_a_raw_cut_in_the_middle_of_a_frame(
+    node: RealtimeNode,
+) -> None:
+    bob = await node.client("bob")
+    bob.writer.write(b"\x81\xfe\xff")
+    await bob.writer.drain()
+    bob.cut()
+    with pytest.raises(Closed):
+        await bob.read_more()
