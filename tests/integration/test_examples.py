@@ -1,0 +1,134 @@
+"""The examples run, and do what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import ServerProcess, answer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+README = EXAMPLES.parent / "README.md"
+
+
+def _run(name: str, *arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def _running(name: str, **environment: str) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, EXAMPLES / name], env={**os.environ, **environment})
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _eventually(find: Callable[[], Any]) -> Any:
+    """What `find` gives as soon as it gives something."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = find()
+        if found:
+            return found
+        time.sleep(0.05)
+    pytest.fail("it never came")
+
+
+def test_every_example_is_run_here() -> None:
+    """An example without a test could rot."""
+    source = Path(__file__).read_text("utf-8")
+    assert all(f'"{path.name}"' in source for path in EXAMPLES.glob("*.py"))
+
+
+def test_embed(tmp_path: Path) -> None:
+    """Partial reach, a duplicate, a refusal in Chinese, live entries, recall and ledger."""
+    lines = _run("embed.py", str(tmp_path / "聊天.db")).splitlines()
+    assert lines == [
+        "position 2, partial: 1 unreachable",
+        "position 2, duplicate: True",
+        "refused: 部分成员不可达（3 人中有 1 人）",
+        "bob has group:tea 2",
+        "bob reads [(1, 'created', None), (2, 'group', None), (3, 'recalled', None)]",
+        "ledger {'bob': 'queued', 'carol': 'unreachable'}",
+    ]
+
+
+def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
+    """The embedding code of the README is a program that works."""
+    code = README.read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+    code = code.replace("import qunxin\n", "").replace("print(", "return print(")
+    body = code.strip().replace("\n", "\n    ")
+    program = f"import asyncio, qunxin\nasync def main():\n    {body}\nasyncio.run(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(("group:tea 1 created", "broadcast:all", "inbox:bob 1 member"))
+
+
+def test_http_send(server: ServerProcess) -> None:
+    """A receipt for a message that is really in the log."""
+    printed = _run(
+        "http_send.py",
+        *("alice", "tea", "你好，大家 👩‍👩‍👧"),
+        QUNXIN_URL=server.url,
+        QUNXIN_KEY=server.key,
+    )
+    receipt = json.loads(printed)
+    assert (receipt["position"], receipt["grade"], receipt["duplicate"]) == (2, "complete", False)
+    with server.client() as api:
+        page = answer(api.get("/v1/conversations/group:tea/entries"))
+    assert page["entries"][-1]["content"] == [{"type": "text", "text": "你好，大家 👩‍👩‍👧"}]
+
+
+def test_bot_echo(server: ServerProcess) -> None:
+    """The bot answers what was written while it was away, and what is written now, each once."""
+    with server.client() as api:
+        for user in ("alice", "echo"):
+            answer(api.put(f"/v1/users/{user}", json={}))
+        answer(api.put("/v1/groups/tea", json={"owner": "alice", "members": ["echo"]}))
+        message = {"type": "group", "to": "tea", "from": "alice"}
+        answer(api.post("/v1/messages", json={**message, "text": "مرحبا"}))
+
+        def answers() -> list[Any]:
+            page = answer(api.get("/v1/conversations/group:tea/entries"))
+            return [e["content"] for e in page["entries"] if e.get("from") == "echo"]
+
+        environment = {
+            "QUNXIN_WEBSOCKET_URL": server.websocket_url,
+            "QUNXIN_TOKEN": server.token("echo"),
+        }
+        with _running("bot_echo.py", **environment):
+            _eventually(answers)
+            answer(api.post("/v1/messages", json={**message, "text": "在吗？"}))
+            texts = _eventually(lambda: found if len(found := answers()) > 1 else None)
+    assert [[part for part in text if part["type"] == "text"] for text in texts] == [
+        [{"type": "text", "text": "مرحبا"}],
+        [{"type": "text", "text": "在吗？"}],
+    ]
+    assert [text[0]["position"] for text in texts] == [2, 4]
