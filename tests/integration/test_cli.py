@@ -8,43 +8,71 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from qunxin.cli.app import run
 from serving import ServerProcess, answer, run_cli
 
-Cli = Callable[..., Any]
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
 
 
-def run_json(folder: Path, *arguments: str) -> Any:
-    """The JSON object that a command prints; it must succeed."""
-    done = run_cli(*arguments, "--data", str(folder), "--json")
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1
-    return json.loads(done.stdout)
+class CommandLine:
+    """Runs commands on one folder, in this process: starting one for each would take minutes."""
+
+    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capture = capture
+
+    def run(self, *arguments: str) -> Done:
+        """To its end, whatever that is."""
+        self._capture.readouterr()
+        umask = os.umask(0o022)
+        try:
+            code = run([*arguments, "--data", str(self.folder)])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            os.umask(umask)
+        return Done(code, *self._capture.readouterr())
+
+    def __call__(self, *arguments: str) -> Any:
+        """The JSON object that a command prints; it must succeed."""
+        done = self.run(*arguments, "--json")
+        assert done.code == 0, done.err
+        assert len(done.out.splitlines()) == 1
+        return json.loads(done.out)
+
+    def refusal(self, *arguments: str) -> Any:
+        """The error that a command tells of as JSON; it must end with exit code 1."""
+        done = self.run(*arguments, "--json")
+        assert (done.code, done.out) == (1, ""), done
+        return json.loads(done.err)["error"]
 
 
-def refusal(folder: Path, *arguments: str, code: int = 1) -> dict[str, Any]:
-    """The error that a command tells of as JSON; it must end with this exit code."""
-    done = run_cli(*arguments, "--data", str(folder), "--json")
-    assert done.returncode == code, done.stdout + done.stderr
-    assert done.stdout == ""
-    error: dict[str, Any] = json.loads(done.stderr)["error"]
-    return error
+@pytest.fixture
+def folder_cli(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Commands on a folder that may have a server or not."""
+    return CommandLine(data_folder, capsys)
 
 
 @pytest.fixture(params=["alone", "beside a server"])
-def cli(request: pytest.FixtureRequest, data_folder: Path) -> Cli:
-    """Runs commands on a folder, once without a server and once through one."""
+def cli(request: pytest.FixtureRequest, folder_cli: CommandLine) -> CommandLine:
+    """Commands on a folder, once without a server and once through one."""
     if request.param != "alone":
         request.getfixturevalue("server")
-    return lambda *arguments: run_json(data_folder, *arguments)
+    return folder_cli
 
 
-def test_a_chat_from_the_command_line(cli: Cli, data_folder: Path) -> None:
+def test_a_chat_from_the_command_line(cli: CommandLine) -> None:
     """Accounts, a group, members, roles, a message: each step answers what it did."""
     assert cli("user", "create", "alice", "--name", "爱丽丝 👩‍👩‍👧")["new"]
     for user in ("bob", "carol", "dave"):
@@ -53,9 +81,7 @@ def test_a_chat_from_the_command_line(cli: Cli, data_folder: Path) -> None:
     made = cli("group", "create", "tea", "bob", "nobody", "--owner", "alice", "--name", "茶 🍵")
     assert (made["members"], made["grade"]) == (2, "partial")
     assert {"user": "nobody", "result": "user_not_found"} in made["results"]
-    assert refusal(data_folder, "group", "create", "tea", "--owner", "bob")["code"] == (
-        "invalid_request"
-    )
+    assert cli.refusal("group", "create", "tea", "--owner", "bob")["code"] == ("invalid_request")
     added = cli("group", "add", "tea", "carol", "dave", "bob")
     assert [one["result"] for one in added["results"]] == ["added", "added", "already_member"]
     assert cli("group", "role", "tea", "bob", "admin")["role"] == "admin"
@@ -71,59 +97,65 @@ def test_a_chat_from_the_command_line(cli: Cli, data_folder: Path) -> None:
     again = cli("send", "group", "tea", "مرحبا 你好 🍵", "--from", "alice", "--key", "早")
     assert (again["position"], again["duplicate"]) == (sent["position"], True)
     assert cli("user", "activate", "carol")["state"] == "active"
-    (row,) = cli("user", "conversations", "bob")["conversations"]
+    rows = cli("user", "conversations", "bob")["conversations"]
+    (row,) = (row for row in rows if row["conversation"] != "broadcast:all")
     assert (row["conversation"], row["name"], row["unread"]) == ("group:tea", "茶 🍵", 1)
     assert cli("user", "sessions", "bob") == {"sessions": []}
     assert cli("group", "dissolve", "tea", "--yes")["state"] == "dissolved"
     assert cli("user", "erase", "dave", "--yes")["state"] == "erased"
 
 
-def test_refusals_are_the_same_by_both_ways(cli: Cli, data_folder: Path) -> None:
+def test_refusals_are_the_same_by_both_ways(cli: CommandLine) -> None:
     """Code, tier, words, advice and exit code do not depend on whether a server runs."""
     cli("user", "create", "alice")
-    error = refusal(data_folder, "send", "group", "无", "hi", "--from", "alice")
+    error = cli.refusal("send", "group", "无", "hi", "--from", "alice")
     assert error["code"] == "invalid_request"
-    error = refusal(data_folder, "send", "group", "none", "你好", "--from", "alice")
+    error = cli.refusal("send", "group", "none", "你好", "--from", "alice")
     assert (error["code"], error["tier"]) == ("group_not_found", "group")
     assert error["advice"].startswith("Create it: qunxin group create")
-    error = refusal(data_folder, "user", "suspend", "ghost")
+    error = cli.refusal("user", "suspend", "ghost")
     assert (error["code"], error["detail"]) == ("user_not_found", "There is no user ghost")
-    error = refusal(data_folder, "group", "dissolve", "none")
+    error = cli.refusal("group", "dissolve", "none")
     assert (error["code"], "--yes" in error["detail"]) == ("invalid_request", True)
 
 
-def test_a_key_made_by_either_way_opens_the_server(data_folder: Path) -> None:
+def test_a_key_made_by_either_way_opens_the_server(
+    data_folder: Path, folder_cli: CommandLine
+) -> None:
     """A key from before the start works after it, one from beside it at once, a revoked one no
     longer."""
-    before = run_json(data_folder, "key", "create", "früher 早")
+    before = folder_cli("key", "create", "früher 早")
     with ServerProcess(data_folder) as server:
-        beside = run_json(data_folder, "key", "create", "daneben", "--scope", "read")
+        beside = folder_cli("key", "create", "daneben", "--scope", "read")
         assert beside["scopes"] == ["read"]
         for key in (before["key"], beside["key"]):
             with server.client(key) as client:
                 assert client.get("/v1/users/nobody").status_code == 404
-        run_json(data_folder, "key", "revoke", before["id"])
+        folder_cli("key", "revoke", before["id"])
         with server.client(before["key"]) as client:
             assert client.get("/v1/users/nobody").status_code == 401
-    listed = run_json(data_folder, "key", "list")["keys"]
+    listed = folder_cli("key", "list")["keys"]
     assert {one["name"] for one in listed} == {"früher 早", "daneben", "tests"}
     assert before["key"] not in json.dumps(listed)
 
 
-def test_a_token_from_the_command_line_is_accepted(server: ServerProcess) -> None:
+def test_a_token_from_the_command_line_is_accepted(
+    server: ServerProcess, folder_cli: CommandLine
+) -> None:
     """With the time that was asked for, and only for an account that is there."""
-    run_json(server.data_folder, "user", "create", "alice")
-    made = run_json(server.data_folder, "token", "create", "alice", "--ttl-seconds", "60")
+    folder_cli("user", "create", "alice")
+    made = folder_cli("token", "create", "alice", "--ttl-seconds", "60")
     with server.client(made["token"]) as client:
-        assert answer(client.get("/v1/users/alice/conversations"))["conversations"] == []
-    assert refusal(server.data_folder, "token", "create", "bob")["code"] == "user_not_found"
+        assert answer(client.get("/v1/users/alice"))["user"] == "alice"
+        assert client.put("/v1/users/bob", json={}).json()["code"] == "forbidden"
+    assert folder_cli.refusal("token", "create", "bob")["code"] == "user_not_found"
 
 
-def test_for_people_a_key_stands_alone_on_the_output(data_folder: Path) -> None:
+def test_for_people_a_key_stands_alone_on_the_output(folder_cli: CommandLine) -> None:
     """`KEY=$(qunxin key create …)` works: what else is said goes to the error output."""
-    done = run_cli("key", "create", "人", "--data", str(data_folder))
-    assert re.fullmatch(r"qx_\S+\n", done.stdout)
-    assert "not shown again" in done.stderr
+    done = folder_cli.run("key", "create", "人")
+    assert re.fullmatch(r"qx_\S+\n", done.out)
+    assert "not shown again" in done.err
 
 
 def test_what_is_written_is_its_owners_alone(data_folder: Path) -> None:
@@ -149,7 +181,7 @@ def test_what_is_written_is_its_owners_alone(data_folder: Path) -> None:
     ],
 )
 def test_errors_speak_the_readers_language(
-    data_folder: Path,
+    folder_cli: CommandLine,
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str],
     options: tuple[str, ...],
@@ -160,10 +192,10 @@ def test_errors_speak_the_readers_language(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    done = run_cli("group", "show", "tea", "--data", str(data_folder), *options)
-    assert done.returncode == 1
-    assert says in done.stderr
-    assert "(group_not_found)" in done.stderr
+    done = folder_cli.run("group", "show", "tea", *options)
+    assert done.code == 1
+    assert says in done.err
+    assert "(group_not_found)" in done.err
 
 
 @pytest.mark.parametrize(
@@ -177,12 +209,12 @@ def test_errors_speak_the_readers_language(
         ("serve", "--store", "postgresql://db/qunxin"),
     ],
 )
-def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_ends_with_2(folder_cli: CommandLine, arguments: tuple[str, ...]) -> None:
     """A shell script can tell a mistake of its own from a refusal."""
-    done = run_cli(*arguments, "--data", str(tmp_path / "数据"))
-    assert done.returncode == 2, done.stderr
-    assert done.stderr
-    assert not (tmp_path / "数据").exists()
+    done = folder_cli.run(*arguments)
+    assert done.code == 2
+    assert done.err
+    assert not folder_cli.folder.exists()
 
 
 HELPED = [
@@ -201,11 +233,11 @@ HELPED = [
 
 
 @pytest.mark.parametrize("command", HELPED, ids=" ".join)
-def test_help_shows_how(command: tuple[str, ...]) -> None:
+def test_help_shows_how(command: tuple[str, ...], folder_cli: CommandLine) -> None:
     """Every command's help has an example that begins with the command itself."""
-    done = run_cli(*command, "--help")
-    assert done.returncode == 0
-    assert re.search(r"\bqunxin " + " ".join(command), done.stdout.partition("\n")[2])
+    done = folder_cli.run(*command, "--help")
+    assert done.code == 0
+    assert re.search(r"\bqunxin " + " ".join(command), done.out.partition("\n")[2])
 
 
 def test_the_module_and_the_command_say_their_version() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Final
 
 from cyclopts import App
 
@@ -26,24 +28,24 @@ or not.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings.""",
 )
-_COMMANDS = (
-    ("serve", "qunxin.cli.serve:serve", "Run a node: HTTP and WebSocket on one port."),
-    ("replay", "qunxin.cli.replay:replay", "Play logs of real group chats and judge the result."),
-    ("user", "qunxin.cli.user:app", "Create, show, suspend and erase accounts."),
-    ("group", "qunxin.cli.group:app", "Create and dissolve groups, change who is in them."),
-    ("send", "qunxin.cli.send:send", "Send one message and say who cannot get it."),
-    ("token", "qunxin.cli.token:app", "Make tokens with which users' devices connect."),
-    ("key", "qunxin.cli.key:app", "Make, list and revoke API keys."),
-    ("backup", "qunxin.cli.backup:backup", "Write a whole copy of a node's messages."),
-)
-"""Found by name, so that a command imports only what it needs itself."""
+_COMMANDS: Final = ("serve", "replay", "user", "group", "send", "token", "key", "backup")
 
-for order, (name, place, text) in enumerate(_COMMANDS):
-    app.command(place, name=name, help=text, sort_key=order)
+for order, name in enumerate(_COMMANDS):
+    # By name, so that a command imports only what it needs itself.
+    app.command(f"qunxin.cli.{name}:app", name=name, sort_key=order)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     os.umask(0o077)  # whatever is written here is its owner's alone
-    app(arguments, result_action="return_none")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0].startswith("-"):
+        _load_all()
+    app(given, result_action="return_none")
     return 0
+
+
+def _load_all() -> None:
+    """The overview shows the first line of each command's help."""
+    for name in _COMMANDS:
+        app[name]

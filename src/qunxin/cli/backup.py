@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cyclopts import App
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from qunxin.cli.common import Common, run_on_folder
 from qunxin.cli.output import Output
 from qunxin.control import Control
 
+app = App(name="backup")
 
+
+@app.default
 def backup(file: Path, /, *, common: Common | None = None) -> None:
     """Write a whole, consistent copy of a node's messages to FILE, while the node works on.
 
@@ -18,7 +22,7 @@ def backup(file: Path, /, *, common: Common | None = None) -> None:
     clients that know the old history are told to reload. Keys and accounts are in the copy; the
     secret that signs tokens is not, so devices need new tokens.
 
-    Examples:
+    For example:
 
         qunxin backup monday.db
         qunxin backup /mnt/backup/$(date +%F).db --data /srv/qunxin --json

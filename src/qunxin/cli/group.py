@@ -36,7 +36,7 @@ def create(
 ) -> None:
     """Create a group with its owner and first members.
 
-    Examples:
+    For example:
 
         qunxin group create tea --owner alice
         qunxin group create tea bob carol --owner alice --name "茶友会 🍵"
@@ -81,7 +81,7 @@ def create(
 def show(group: str, /, *, common: Common | None = None) -> None:
     """Show a group.
 
-    Example:
+    For example:
 
         qunxin group show tea
 
@@ -112,7 +112,7 @@ def show(group: str, /, *, common: Common | None = None) -> None:
 def members(group: str, /, *, limit: int = 1_000, common: Common | None = None) -> None:
     """List a group's members.
 
-    Examples:
+    For example:
 
         qunxin group members tea
         qunxin group members tea --limit 50000 --json
@@ -150,7 +150,7 @@ def add(
 ) -> None:
     """Add accounts to a group.
 
-    Examples:
+    For example:
 
         qunxin group add tea bob carol
         cat users.txt | qunxin group add tea -
@@ -186,7 +186,7 @@ def add(
 def remove(group: str, user: str, /, *, common: Common | None = None) -> None:
     """Remove an account from a group. It gets nothing that is sent later.
 
-    Example:
+    For example:
 
         qunxin group remove tea bob
 
@@ -209,7 +209,7 @@ def remove(group: str, user: str, /, *, common: Common | None = None) -> None:
 def role(group: str, user: str, role: RoleChoice, /, *, common: Common | None = None) -> None:
     """Make a member an admin, an owner, or a plain member again.
 
-    Example:
+    For example:
 
         qunxin group role tea bob admin
 
@@ -241,7 +241,7 @@ def mute(
 ) -> None:
     """Mute a member, or the whole group (its admins may still speak).
 
-    Examples:
+    For example:
 
         qunxin group mute tea bob
         qunxin group mute tea
@@ -280,7 +280,7 @@ def dissolve(
 ) -> None:
     """Dissolve a group for ever. Its members can still read what was said.
 
-    Example:
+    For example:
 
         qunxin group dissolve tea --yes
 

@@ -25,7 +25,7 @@ def create(
 ) -> None:
     """Make an API key. It is shown this once; only a digest of it is kept.
 
-    Examples:
+    For example:
 
         qunxin key create shop
         qunxin key create reader --scope read --scope tokens
@@ -52,7 +52,7 @@ def create(
 def list_(*, common: Common | None = None) -> None:
     """List the API keys: names, scopes, ages; never the keys themselves.
 
-    Example:
+    For example:
 
         qunxin key list
     """
@@ -81,7 +81,7 @@ def list_(*, common: Common | None = None) -> None:
 def revoke(key_id: str, /, *, common: Common | None = None) -> None:
     """Revoke an API key, for ever and at once.
 
-    Example:
+    For example:
 
         qunxin key revoke k3f9…
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import uvloop
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from qunxin.cli.common import REFUSED, errors_shown
 from qunxin.cli.output import Output, preferred_language
@@ -18,7 +18,10 @@ from qunxin.replay.options import ReplayOptions, parse_speed
 from qunxin.replay.report import ReplayOutcome, print_outcome, shown_progress
 from qunxin.replay.run import run_replay
 
+app = App(name="replay")
 
+
+@app.default
 def replay(
     files: Annotated[tuple[Path, ...], Parameter(name="FILE", negative="")],
     /,
@@ -42,7 +45,7 @@ def replay(
 
     Without --url a server of its own runs in a fresh folder, and can be killed.
 
-    Examples:
+    For example:
 
         qunxin replay chat.txt
         qunxin replay logs/*.txt --kill 10

@@ -6,14 +6,17 @@ import sys
 from typing import Annotated, Any
 from uuid import uuid4
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from qunxin.cli.common import Common, run_on_folder
 from qunxin.cli.output import Output
 from qunxin.control import Control
 from qunxin.model import MessageType, Require
 
+app = App(name="send")
 
+
+@app.default
 def send(
     type_: Annotated[MessageType, Parameter(name="TYPE")],
     to: str,
@@ -27,7 +30,7 @@ def send(
 ) -> None:
     """Send one message and say who cannot get it.
 
-    Examples:
+    For example:
 
         qunxin send group tea --from alice "你好 🍵"
         qunxin send private bob --from alice "Are you there?"

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import uvloop
-from cyclopts import Group, Parameter
+from cyclopts import App, Group, Parameter
 
 from qunxin.cli.common import errors_shown
 from qunxin.cli.output import Output, preferred_language
 from qunxin.config import SettingRow, Settings, load_settings, setting_rows
 from qunxin.ops.logs import configure_logs
 from qunxin.server import ServerFacts, serve_node
+
+app = App(name="serve")
 
 _FLAG_TYPES: Final[dict[str, Any]] = {
     "an integer": int,
@@ -65,7 +67,7 @@ def serve(
     file, else it has its default. SIGTERM and Ctrl-C stop the node in order: what was accepted
     is answered, clients are told to come back.
 
-    Examples:
+    For example:
 
         qunxin serve
         qunxin serve --data /srv/qunxin --host 0.0.0.0 --allowed-hosts chat.example.org
@@ -91,6 +93,7 @@ def serve(
 
 
 serve.__annotations__["flags"] = Flags
+app.default(serve)
 
 
 def announce(output: Output, settings: Settings, facts: ServerFacts) -> None:

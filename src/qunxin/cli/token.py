@@ -16,7 +16,7 @@ app = App(name="token", help="Make tokens with which users' devices connect.")
 def create(user: str, /, *, ttl_seconds: int | None = None, common: Common | None = None) -> None:
     """Make a token with which a device connects as USER.
 
-    Examples:
+    For example:
 
         qunxin token create alice
         qunxin token create alice --ttl-seconds 86400 --json

@@ -18,7 +18,7 @@ app = App(name="user", help="Create, show, suspend and erase accounts.")
 def create(user: str, /, *, name: str | None = None, common: Common | None = None) -> None:
     """Create an account, or give an existing one another name.
 
-    Examples:
+    For example:
 
         qunxin user create alice
         qunxin user create bob --name "鲍勃 🧋"
@@ -43,7 +43,7 @@ def create(user: str, /, *, name: str | None = None, common: Common | None = Non
 def show(user: str, /, *, common: Common | None = None) -> None:
     """Show an account.
 
-    Example:
+    For example:
 
         qunxin user show alice
 
@@ -69,7 +69,7 @@ def show(user: str, /, *, common: Common | None = None) -> None:
 def suspend(user: str, /, *, common: Common | None = None) -> None:
     """Suspend an account: its devices are disconnected, nobody can reach it.
 
-    Example:
+    For example:
 
         qunxin user suspend mallory
 
@@ -85,7 +85,7 @@ def suspend(user: str, /, *, common: Common | None = None) -> None:
 def activate(user: str, /, *, common: Common | None = None) -> None:
     """Let a suspended account in again. It catches up with what it missed.
 
-    Example:
+    For example:
 
         qunxin user activate mallory
 
@@ -109,7 +109,7 @@ def erase(
 
     Its messages stay in the conversations they were sent to.
 
-    Example:
+    For example:
 
         qunxin user erase mallory --yes
 
@@ -133,7 +133,7 @@ def erase(
 def conversations(user: str, /, *, limit: int = 200, common: Common | None = None) -> None:
     """List what a user is in, the most recent first, with unread counts.
 
-    Example:
+    For example:
 
         qunxin user conversations alice
 
@@ -177,7 +177,7 @@ def sessions(
 ) -> None:
     """List a user's connected devices, or end their connections.
 
-    Examples:
+    For example:
 
         qunxin user sessions alice
         qunxin user sessions alice --end
