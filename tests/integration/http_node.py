@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import httpx
@@ -44,9 +44,12 @@ class HttpNode(NamedTuple):
 
 
 class _Server(uvicorn.Server):
+    """uvicorn without signals, and without the tenths of seconds after which it looks around."""
+
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self.stop = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -55,6 +58,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        await self.stop.wait()
 
 
 @asynccontextmanager
@@ -95,7 +101,7 @@ async def serving(app: Any, settings: HttpSettings) -> AsyncIterator[int]:
         try:
             yield listener.getsockname()[1]
         finally:
-            server.should_exit = True
+            server.stop.set()
             await task
 
 
@@ -147,10 +153,8 @@ async def raw_connection(port: int) -> AsyncIterator[RawConnection]:
         yield RawConnection(reader, writer)
     finally:
         writer.close()
-        try:
+        with suppress(ConnectionError):
             await writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 def raw_request(

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-
 from http_node import METRICS, HttpNode, http_node
+
 from qunxin.engine import Engine
 from qunxin.gateways.http import HttpSettings
 from qunxin.gateways.operations import OPERATIONS

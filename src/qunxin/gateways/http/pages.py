@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -31,6 +32,7 @@ _CSS: Final = ((b"content-type", b"text/css; charset=utf-8"),)
 _DESCRIPTION: Final = ((b"content-type", b"application/json"),)
 
 
+@cache
 def pages() -> dict[str, Page]:
     """Every document by its path."""
     description = describe()

@@ -103,11 +103,16 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the headers did not arrive in time")
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer what never became a request, and close; behind an answer that is under way
-        nothing can be said."""
+        """Answer what never became a whole request, and close; in front of or behind an answer
+        that is under way nothing can be said."""
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:
+        if cycle is not None and cycle.response_complete:
+            cycle = None
+        if not self.pipeline and not (cycle is not None and cycle.response_started):
             self.transport.write(_whole_answer(HttpStatusError(status, detail)))
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.transport.close()
 
     def _stop_header_timer(self) -> None:

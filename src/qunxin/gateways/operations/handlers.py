@@ -151,7 +151,7 @@ async def change_member(
     member = await services.engine.change_member(
         request.group,
         request.user,
-        role=None if request.role is None else Role[request.role.upper()],
+        role=None if request.role is None else Role[request.role.name],
         muted=request.muted,
         acting=acting_user(caller, request.acting),
         caller=caller,

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from qunxin.engine.access import Scope
 from qunxin.engine.content import MAX_KEY_LENGTH, MAX_SEGMENTS, Segment
+from qunxin.gateways.operations.responses import RoleName
 from qunxin.model import MAX_ID_LENGTH, MAX_INTEGER, DeliveryState, History, Require, UserState
 
 MAX_NAME_LENGTH: Final = 200
@@ -139,7 +140,13 @@ class ListConversations(Request, frozen=True):
 class PutGroup(Request, frozen=True):
     group: GroupId
     name: DisplayName | None = None
-    owner: UserId | None = None
+    owner: (
+        Annotated[
+            str,
+            _id("Who owns the new group (a user: themself); ignored afterwards.", "alice"),
+        ]
+        | None
+    ) = None
     members: Annotated[
         tuple[UserId, ...],
         Meta(
@@ -147,9 +154,23 @@ class PutGroup(Request, frozen=True):
             description="The first members; counts at the creation only.",
         ),
     ] = ()
-    history: History | None = None
-    require: Require | None = None
-    muted: bool | None = None
+    history: (
+        Annotated[
+            History,
+            Meta(description="What a new member may read: from their `joined` entry, or in full."),
+        ]
+        | None
+    ) = None
+    require: (
+        Annotated[
+            Require,
+            Meta(description="For messages that say nothing themselves: `reachable` or `all`."),
+        ]
+        | None
+    ) = None
+    muted: Annotated[bool, Meta(description="Whether only owners and admins may write.")] | None = (
+        None
+    )
     acting: ActingId | None = msgspec.field(default=None, name="from")
 
 
@@ -193,18 +214,8 @@ class RemoveMember(Request, frozen=True):
 class ChangeMember(Request, frozen=True):
     group: GroupId
     user: UserId
-    role: (
-        Annotated[
-            str,
-            Meta(
-                pattern="^(member|admin|owner)$",
-                description="`member`, `admin` or `owner`.",
-                examples=["admin"],
-            ),
-        ]
-        | None
-    ) = None
-    muted: bool | None = None
+    role: Annotated[RoleName, Meta(description="The new role; owners set it.")] | None = None
+    muted: Annotated[bool, Meta(description="Whether the member may not write.")] | None = None
     acting: ActingId | None = msgspec.field(default=None, name="from")
 
 
@@ -300,7 +311,9 @@ class ReadEntries(Request, frozen=True):
 class ListDeliveries(Request, frozen=True):
     conversation: ConversationName
     position: EntryPosition
-    state: DeliveryState | None = None
+    state: Annotated[DeliveryState, Meta(description="Only members of whom this holds.")] | None = (
+        None
+    )
     cursor: PageCursor | None = None
     limit: PageLimit = 100
     acting: ActingId | None = msgspec.field(default=None, name="as")

@@ -7,7 +7,7 @@ names, entries as one flat object each, no digest of a key.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -126,6 +126,12 @@ class ConversationList(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
+EntryJson: TypeAlias = Annotated[
+    msgspec.Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Entry"})
+]
+"""An entry's JSON text, as `encode_entry` makes it."""
+
+
 class EntryList(msgspec.Struct, frozen=True):
     """Entries in ascending order; what the reader may not see stands as `hidden` ranges, so
     that together they cover every position up to `through`.
@@ -136,10 +142,7 @@ class EntryList(msgspec.Struct, frozen=True):
 
     conversation: str
     epoch: str
-    entries: Annotated[
-        tuple[msgspec.Raw, ...],
-        Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/Entry"}}),
-    ]
+    entries: tuple[EntryJson, ...]
     through: int
     head: int
     next_after: int | None
