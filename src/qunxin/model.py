@@ -254,8 +254,19 @@ class Entry(msgspec.Struct, frozen=True):
     def is_message(self) -> bool:
         return self.type in _MESSAGE_TYPES
 
+    @property
+    def segments(self) -> tuple[JsonObject, ...]:
+        """The content's segments as plain objects; none for an event or a recalled message."""
+        return () if self.content is None else msgspec.json.decode(self.content, type=_SEGMENTS)
+
+    @property
+    def text(self) -> str:
+        """The text segments joined; empty where there are none."""
+        return "".join(part["text"] for part in self.segments if part["type"] == "text")
+
 
 _MESSAGE_TYPES: Final = frozenset(str(kind) for kind in MessageType)
+_SEGMENTS: Final = tuple[JsonObject, ...]
 
 
 class Interval(msgspec.Struct, frozen=True):
