@@ -7,9 +7,14 @@ from qunxin.model import Entry
 
 def test_an_entry_gives_its_text_and_segments() -> None:
     """Segments come back as plain objects in order; the text is theirs alone, joined."""
-    content = '[{"type":"mention","user":"bob"},{"type":"text","text":"你好"},{"type":"text","text":" 👋🏽"}]'
-    entry = Entry("group:tea", 1, "group", 1, "alice", content=msgspec.Raw(content.encode()))
-    assert [part["type"] for part in entry.segments] == ["mention", "text", "text"]
+    parts = [
+        {"type": "mention", "user": "bob"},
+        {"type": "text", "text": "你好"},
+        {"type": "text", "text": " 👋🏽"},
+    ]
+    content = msgspec.json.encode(parts)
+    entry = Entry("group:tea", 1, "group", 1, "alice", content=msgspec.Raw(content))
+    assert list(entry.segments) == parts
     assert entry.text == "你好 👋🏽"
 
 
