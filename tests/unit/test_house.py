@@ -23,6 +23,7 @@ SHORT_LINES = 6
 EXPLAINED_ELSEWHERE = {
     "src/qunxin/gateways/operations/handlers.py": "each by the row that names it",
     "src/qunxin/stores/sqlite/commands/": "each by the contract's command of its name",
+    "src/qunxin/stores/sqlite/reads/": "each by the contract's read of its name",
 }
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
