@@ -49,8 +49,9 @@ class Core:
         if caller.user is None:
             return shown
         if "unreachable" in facts:
-            named = await self.shown_reasons(tuple(facts["unreachable"]), caller, group)
-            return QunxinError(error.code, **{**facts, "unreachable": named})
+            named = msgspec.convert(facts["unreachable"], tuple[Unreachable, ...])
+            seen = msgspec.to_builtins(await self.shown_reasons(named, caller, group))
+            return QunxinError(error.code, **{**facts, "unreachable": list(seen)})
         if group is None:
             return shown
         about_caller = error.code == "not_a_member" and facts.get("user") == caller.user

@@ -36,10 +36,12 @@ class LiveQueue:
         self._items: deque[Entry | tuple[Mark]] = deque()
         self._changed = asyncio.Event()
         self.session: Session | None = None
+        self.gained: dict[str, SubscriptionStart] = {}
         self.closed: CloseReason | None = None
 
     def subscribed(self, start: SubscriptionStart) -> None:
         """Entries of the new conversation follow by themselves."""
+        self.gained[start.conversation] = start
 
     def unsubscribed(self, conversation: str, reason: str) -> None:
         """The entry that said so was delivered before."""
@@ -131,8 +133,11 @@ class Live:
 
     @property
     def starts(self) -> tuple[SubscriptionStart, ...]:
-        """Where each conversation begins; one with `recovered` false must be reloaded."""
-        return self._session.starts
+        """Where each conversation begins, those gained since at the end; one with `recovered`
+        false must be reloaded."""
+        gained = self._queue.gained
+        first = (s for s in self._session.starts if s.conversation not in gained)
+        return (*first, *gained.values())
 
     @property
     def _session(self) -> Session:

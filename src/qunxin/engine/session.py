@@ -349,11 +349,11 @@ class Session:
         self._fell_behind(subscription)
 
     def _plan_gained(self, row: ConversationRow) -> SubscriptionStart:
-        """From what none of the user's devices has proved to have; where this session was in the
-        conversation before, not below what it was given then."""
+        """On from what this session was given of the conversation before, so that the time
+        outside is a hidden range like any other; else from what none of the user's devices has
+        proved to have."""
         epoch, settings = self._context.store.epoch, self._context.settings
-        given = self._left.get(row.conversation, 0)
-        position = Position(epoch, max(row.start, given))
+        position = Position(epoch, self._left.get(row.conversation) or row.start)
         start = plan_start(row, position, epoch, settings.recovery_budget_entries)
         return msgspec.structs.replace(start, asked=False)
 
