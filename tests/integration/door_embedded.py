@@ -19,7 +19,7 @@ from qunxin.engine.sink import Position
 from qunxin.errors import QunxinError
 from qunxin.wire.entries import encode_entry
 
-SETTINGS = EngineSettings(cursor_flush_seconds=0.05)
+SETTINGS = EngineSettings(cursor_flush_seconds=0.05, catchup_page_entries=7)
 
 Call = Callable[[Engine, Caller, Json], Awaitable[Any]]
 
