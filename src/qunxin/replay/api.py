@@ -15,7 +15,6 @@ import httpx
 import msgspec
 
 from qunxin.errors import ERRORS
-from qunxin.replay.plan import Message
 
 _FIRST_BACKOFF_SECONDS: Final = 0.05
 _LAST_BACKOFF_SECONDS: Final = 1.0
@@ -78,10 +77,9 @@ class Api:
     async def token(self, user: str) -> str:
         return str((await self._ask("POST", "/v1/tokens", {"user": user}))["token"])
 
-    async def send(self, message: Message) -> dict[str, Any]:
-        """Send as the operator. The receipt."""
-        body = {"type": message.type, "text": message.text, "key": message.key}
-        return await self._ask("POST", "/v1/messages", body)
+    async def send(self, message: dict[str, str]) -> dict[str, Any]:
+        """Send as the operator, with a key. The receipt."""
+        return await self._ask("POST", "/v1/messages", message)
 
     async def recall(self, conversation: str, position: int, token: str) -> int:
         """The position of the recall's entry."""

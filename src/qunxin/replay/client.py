@@ -255,6 +255,11 @@ class Participant:
             self.subscribed(conversation, start)
         self._tell()
 
+    def disconnected(self, link: _Link) -> None:
+        """Nothing can be asked from this moment on."""
+        if self._link is link:
+            self._link = None
+
     def subscribed(self, conversation: str, start: Subscribed) -> None:
         stream = self._stream(conversation)
         stream.subscribed = True
@@ -425,6 +430,7 @@ class _Link(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002
         self._transport = None
+        self._participant.disconnected(self)
         for future in self._replies.values():
             if not future.done():
                 future.set_exception(ConnectionBroken())

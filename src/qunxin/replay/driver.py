@@ -202,12 +202,15 @@ class Driver:
             self._journal.faults.append(f"{message.key} went to {receipt['conversation']}")
 
     async def _post(self, message: Message) -> dict[str, Any]:
-        if message.author is None:
+        data = {
+            "type": message.type,
+            "to": message.to,
+            "text": message.text,
+            "key": message.key,
+        }
+        if message.type is MessageType.BROADCAST:
             self._note_sent(message)
-            return await self._api.send(message)
-        data = {"type": message.type, "text": message.text, "key": message.key}
-        if message.type is not MessageType.BROADCAST:
-            data["to"] = message.to
+            return await self._api.send({**data, "from": message.author})
         receipt: dict[str, Any] = await self._call(message.author, "message.send", data, message)
         return receipt
 

@@ -44,7 +44,7 @@ class Action(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One message to be sent. `author` None: a broadcast by the operator.
+    """One message to be sent. A broadcast is sent by the operator, in the name of `author`.
 
     `refusals` not empty: it must be refused, with one of these codes, and nobody may ever see it.
     """
@@ -53,7 +53,7 @@ class Message(NamedTuple):
     type: MessageType
     to: str
     conversation: str
-    author: str | None
+    author: str
     text: str
     key: str
     slot: int = NO_SLOT
@@ -213,7 +213,7 @@ class PlanBuilder:
         minute: int,
         type: MessageType,  # noqa: A002  (the field's own word)
         to: str,
-        author: str | None,
+        author: str,
         text: str,
         refusals: frozenset[str] = frozenset(),
     ) -> Message:
@@ -227,7 +227,7 @@ class PlanBuilder:
         key = f"{self.tag or 'm'}.{lane}.{number}"
         message = Message(number, type, to, conversation, author, text, key, slot, refusals)
         self.messages.append(message)
-        self._add(lane, Action(ActionKind.SEND, minute, user=author or "", message=number))
+        self._add(lane, Action(ActionKind.SEND, minute, user=author, message=number))
         return message
 
     def recall(self, lane: int, minute: int, message: Message, actor: str) -> None:
@@ -263,14 +263,14 @@ class PlanBuilder:
         conversation: str,
         type: MessageType,  # noqa: A002
         to: str,
-        author: str | None,
+        author: str,
     ) -> None:
         """Private and broadcast conversations begin, for all they concern, with the first
         message."""
         chronicle = self.chronicles[conversation]
         if type is MessageType.GROUP or chronicle.stays:
             return
-        concerned = (author or "", to) if type is MessageType.PRIVATE else tuple(self.users)
+        concerned = (author, to) if type is MessageType.PRIVATE else tuple(self.users)
         for user in concerned:
             chronicle.begin(user, 0)
 
@@ -290,12 +290,12 @@ class PlanBuilder:
 def _conversation(
     type: MessageType,  # noqa: A002
     to: str,
-    author: str | None,
+    author: str,
 ) -> str:
     if type is MessageType.GROUP:
         return str(Conversation.group(to))
     if type is MessageType.PRIVATE:
-        return str(Conversation.private(author or "", to))
+        return str(Conversation.private(author, to))
     return str(BROADCAST)
 
 

@@ -174,7 +174,7 @@ class _Replay:
             deliveries_per_second=round(found.delivered / max(all_in, 1e-9), 1),
             verdict=PASSED if whole else FAILED,
         )
-        notes = [*found.examples, *self._journal.faults]
+        notes = [*self._journal.faults, *found.examples]
         return ReplayOutcome(report, tuple(notes[:_NOTES_LIMIT]))
 
     def _ack_seconds(self) -> list[float]:

@@ -5,7 +5,7 @@
 * Groups named like users: who bears the name is not in the group, and gets none of it.
 * Users are suspended, sit out, and come back before they next do anything.
 * Messages are recalled, by their authors at once or by owners later.
-* The operator broadcasts to everybody.
+* The operator broadcasts to everybody, in the name of an owner.
 * Messages that must be refused: by who was just removed, to a group's name in private, to a
   user's name as a group, to somebody suspended.
 
@@ -197,7 +197,7 @@ class _Lane:
         self,
         kind: MessageType,
         to: str,
-        author: str | None,
+        author: str,
         refusals: frozenset[str] = frozenset(),
     ) -> None:
         message = self._builder.send(
@@ -288,7 +288,7 @@ class _Lane:
             self._say(MessageType.GROUP, author, author, _NO_GROUP)
 
     def _broadcast(self) -> None:
-        self._say(MessageType.BROADCAST, "", None)
+        self._say(MessageType.BROADCAST, "all", self._owner)
 
     def _recall(self) -> None:
         recent = [one for one in self._recent[-_LATER_STEPS:] if self._recallers(*one)]
@@ -301,7 +301,7 @@ class _Lane:
 
     def _recallers(self, message: Message, minute: int) -> list[str]:
         """The owner of the group at any time, the author within the minute."""
-        author = message.author or ""
+        author = message.author
         in_group = message.type is MessageType.GROUP
         may = [self._owner] if in_group else []
         is_in = not in_group or self._builder.is_member(message.to, author)
