@@ -119,6 +119,7 @@ async def _send_bursts(client: RealtimeClient) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(180)
+@pytest.mark.may_block("it reads the trace once the server has ended")
 async def test_each_batch_is_synced_before_its_replies_and_pushes(traced: ServerProcess) -> None:
     """Promise 2: what is acknowledged or delivered over realtime is durable by then."""
     with traced.client() as http:
