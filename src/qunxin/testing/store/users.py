@@ -1,0 +1,178 @@
+"""Accounts: made, changed, suspended, blocked, erased."""
+
+from __future__ import annotations
+
+from qunxin.model import Cursor, Group, Reason, User, UserState
+from qunxin.store import (
+    EndSessions,
+    EraseUser,
+    GroupResult,
+    PutGroup,
+    PutUser,
+    SetBlock,
+    UnreachableUser,
+    UserResult,
+)
+from qunxin.testing.store.base import StoreBase
+from qunxin.testing.store.chat import Chat, body_of, group_message, private_message
+
+
+class UserSuite(StoreBase):
+    """What the contract says of `PutUser`, `EraseUser`, `SetBlock` and `EndSessions`."""
+
+    async def test_new_user_is_active_and_named_by_id(self, chat: Chat) -> None:
+        """A user made without a name or state is active and bears their id as name."""
+        done = await chat.done(PutUser("li.wei"))
+        assert isinstance(done.result, UserResult)
+        user = done.result.user
+        assert done.result.created
+        assert (user.user, user.name, user.state) == ("li.wei", "li.wei", UserState.ACTIVE)
+        assert user.created == chat.clock.now_ms()
+        assert await chat.store.read_user("li.wei") == user
+
+    async def test_update_leaves_what_is_none(self, chat: Chat) -> None:
+        """None leaves a field as it is; any Unicode is a name."""
+        family = "王小明 👨‍👩‍👧‍👦 مرحبا"
+        await chat.done(PutUser("wang", name=family))
+        await chat.done(PutUser("wang", state=UserState.SUSPENDED))
+        found = await chat.store.read_user("wang")
+        assert found is not None
+        assert (found.name, found.state) == (family, UserState.SUSPENDED)
+        done = await chat.done(PutUser("wang", name=""))
+        assert isinstance(done.result, UserResult)
+        assert not done.result.created
+        assert done.result.user.name == ""
+
+    async def test_integer_keys_name_one_thing_each(self, chat: Chat) -> None:
+        """Users and groups draw their keys from one sequence below 2^53."""
+        keys = []
+        for name in ("a", "b", "c"):
+            user = (await chat.done(PutUser(name))).result
+            group = (await chat.done(PutGroup(name))).result
+            assert isinstance(user, UserResult)
+            assert isinstance(group, GroupResult)
+            keys += [user.user.key, group.group.key]
+        assert len(set(keys)) == 6
+        assert all(0 < key < 2**53 for key in keys)
+
+    async def test_change_of_state_is_an_entry_in_the_inbox(self, chat: Chat) -> None:
+        """Suspending and reactivating append `account` entries; a change of name does not."""
+        await chat.users("mei")
+        await chat.done(PutUser("mei", name="梅"))
+        await chat.done(PutUser("mei", state=UserState.SUSPENDED))
+        await chat.done(PutUser("mei", state=UserState.SUSPENDED))
+        done = await chat.done(PutUser("mei", state=UserState.ACTIVE))
+        entries = await chat.inbox("mei")
+        assert [entry.type for entry in entries] == ["account", "account"]
+        assert [body_of(entry)["state"] for entry in entries] == ["suspended", "active"]
+        assert done.entries == (entries[1],)
+
+    async def test_suspended_users_are_the_unreachable_set(self, chat: Chat) -> None:
+        """Suspension puts a user into the unreachable set and reactivation takes them out; the
+        version rises each time, and only then."""
+        await chat.users("ann", "bo")
+        before = await chat.store.read_unreachable()
+        assert before.users == ()
+        await chat.done(PutUser("bo", state=UserState.SUSPENDED))
+        await chat.done(PutUser("bo", name="Бо"))
+        found = await chat.store.read_user("bo")
+        assert found is not None
+        suspended = await chat.store.read_unreachable()
+        assert suspended.users == (UnreachableUser(found.key, "bo", Reason.SUSPENDED),)
+        assert suspended.version == before.version + 1
+        await chat.done(PutUser("bo", state=UserState.ACTIVE))
+        after = await chat.store.read_unreachable()
+        assert (after.users, after.version) == ((), suspended.version + 1)
+
+    async def test_suspended_user_still_belongs(self, chat: Chat) -> None:
+        """Suspension touches no membership: the member is listed with the reason."""
+        await chat.group("tea", "ann", "bo")
+        await chat.done(PutUser("bo", state=UserState.SUSPENDED))
+        member = await chat.store.read_member("tea", "bo")
+        assert member is not None
+        assert member.reason is Reason.SUSPENDED
+        group = await chat.store.read_group("tea")
+        assert isinstance(group, Group)
+        assert group.members == 2
+
+    async def test_erased_for_ever(self, chat: Chat) -> None:
+        """An erased account keeps only its id, and nothing brings it back."""
+        await chat.done(PutUser("eve", name="伊芙 💌"))
+        done = await chat.done(EraseUser("eve"))
+        assert isinstance(done.result, User)
+        assert (done.result.name, done.result.state) == ("", UserState.ERASED)
+        assert [entry.type for entry in done.entries] == ["account"]
+        assert body_of(done.entries[0]) == {"state": "erased"}
+        for command in (PutUser("eve"), EraseUser("eve"), EndSessions("eve")):
+            assert await chat.code(command) == "user_erased"
+        assert await chat.code(EraseUser("nobody")) == "user_not_found"
+        found = await chat.store.read_user("eve")
+        assert found is not None
+        assert (found.name, found.state) == ("", UserState.ERASED)
+
+    async def test_erasing_takes_blocks_and_cursors(self, chat: Chat) -> None:
+        """Name, blocks and cursors go with the account."""
+        await chat.group("tea", "ann", "eve")
+        await chat.done(SetBlock("eve", "ann", on=True))
+        await chat.move("eve", "group:tea", 1, 1)
+        assert await chat.store.read_cursor("eve", "group:tea") == Cursor("eve", "group:tea", 1, 1)
+        await chat.done(EraseUser("eve"))
+        assert await chat.store.list_blocked("eve") == ()
+        assert await chat.store.read_cursor("eve", "group:tea") == Cursor("eve", "group:tea")
+
+    async def test_erased_member_stays_listed(self, chat: Chat) -> None:
+        """Memberships of an erased account stay, unreachable with `not_found`; who belongs to no
+        group is not in the unreachable set."""
+        await chat.group("tea", "ann", "eve")
+        await chat.users("loner")
+        await chat.done(EraseUser("eve"))
+        await chat.done(EraseUser("loner"))
+        member = await chat.store.read_member("tea", "eve")
+        assert member is not None
+        assert member.reason is Reason.NOT_FOUND
+        unreachable = await chat.store.read_unreachable()
+        assert [(one.user, one.reason) for one in unreachable.users] == [("eve", Reason.NOT_FOUND)]
+        await chat.remove("tea", "eve")
+        assert (await chat.store.read_unreachable()).users == ()
+
+    async def test_blocks(self, chat: Chat) -> None:
+        """A block refuses private messages in one direction, at once, until it is taken back."""
+        await chat.users("ann", "bo")
+        await chat.post(private_message("bo", "ann"))
+        await chat.done(SetBlock("ann", "bo", on=True))
+        await chat.done(SetBlock("ann", "bo", on=True))
+        assert await chat.store.list_blocked("ann") == ("bo",)
+        assert await chat.code(private_message("bo", "ann")) == "blocked"
+        await chat.post(private_message("ann", "bo"))
+        await chat.done(SetBlock("ann", "bo", on=False))
+        await chat.post(private_message("bo", "ann"))
+        assert await chat.store.list_blocked("ann") == ()
+
+    async def test_block_before_the_first_message(self, chat: Chat) -> None:
+        """A block holds where no conversation exists yet, and makes none."""
+        await chat.users("ann", "bo")
+        await chat.done(SetBlock("ann", "bo", on=True))
+        assert await chat.code(private_message("bo", "ann")) == "blocked"
+        assert await chat.head("private:ann~bo") == 0
+        assert await chat.inbox("ann") == []
+
+    async def test_block_does_not_touch_groups(self, chat: Chat) -> None:
+        """A block is about private messages alone."""
+        await chat.group("tea", "ann", "bo")
+        await chat.done(SetBlock("ann", "bo", on=True))
+        posted = await chat.post(group_message("tea", "bo"))
+        assert posted.reach.unreachable_count == 0
+
+    async def test_block_refusals(self, chat: Chat) -> None:
+        """Both users must exist."""
+        await chat.users("ann")
+        assert await chat.code(SetBlock("nobody", "ann", on=True)) == "user_not_found"
+        assert await chat.code(SetBlock("ann", "nobody", on=True)) == "user_not_found"
+
+    async def test_end_sessions(self, chat: Chat) -> None:
+        """Ending a user's sessions is an entry in their inbox, so that every node learns it."""
+        await chat.users("ann")
+        done = await chat.done(EndSessions("ann"))
+        assert [entry.type for entry in done.entries] == ["sessions_ended"]
+        assert list(done.entries) == await chat.inbox("ann")
+        assert await chat.code(EndSessions("nobody")) == "user_not_found"

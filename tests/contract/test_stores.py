@@ -1,0 +1,24 @@
+"""The store's contract, over every store there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qunxin.stores.sqlite import SqliteStore
+
+pytest.register_assert_rewrite("qunxin.testing.store")
+
+from qunxin.testing.store import StoreMaker, StoreSuite  # noqa: E402
+from qunxin.testing.store.whole import OpenCopy  # noqa: E402
+
+
+class TestSqliteStore(StoreSuite):
+    @pytest.fixture
+    def make_store(self, tmp_path: Path) -> StoreMaker:
+        return lambda clock: SqliteStore(tmp_path / "消息.db", clock)
+
+    @pytest.fixture
+    def open_copy(self) -> OpenCopy:
+        return SqliteStore
