@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
 
 from qunxin.engine.session import Mark, Session
 from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime_limits import CommandBudget
-from qunxin.gateways.realtime_settings import CONNECT_BYTES
+from qunxin.gateways.realtime_queue import CommandQueue
+from qunxin.gateways.realtime_settings import CONNECT_BYTES, RealtimeSettings
 from qunxin.gateways.realtime_views import subscription_view
 from qunxin.wire import codes
 from qunxin.wire.codes import Disconnect
@@ -31,9 +33,6 @@ from qunxin.wire.frames import (
 from qunxin.wire.messages import MessageAssembler, Opcode
 from qunxin.wire.session import Line, Pong, ProtocolSession, State, TooLarge, read_message
 
-if TYPE_CHECKING:
-    from qunxin.gateways.realtime import RealtimeGateway
-
 _log = logging.getLogger("qunxin.realtime")
 
 CLOSE_REASONS: Final = {
@@ -47,6 +46,22 @@ CLOSE_REASONS: Final = {
 
 PingMark: TypeAlias = tuple[Mark | None, tuple[asyncio.Future[None], ...]]
 """What a pong proves to the engine, and who waits for it."""
+
+
+class SessionOwner(Protocol):
+    """What a session needs of the gateway that it belongs to."""
+
+    @property
+    def settings(self) -> RealtimeSettings: ...
+    @property
+    def now(self) -> Callable[[], float]: ...
+    @property
+    def closing(self) -> bool: ...
+
+    def commands_of(self, session: RealtimeSession) -> CommandQueue: ...
+    def add_dirty(self, session: RealtimeSession) -> None: ...
+    def flush_one(self, session: RealtimeSession) -> None: ...
+    def ended(self, session: RealtimeSession, engine_session: Session | None) -> None: ...
 
 
 class RealtimeSession:
@@ -80,7 +95,7 @@ class RealtimeSession:
     )
 
     def __init__(
-        self, gateway: RealtimeGateway, connection: Connection, language: str, now: float
+        self, gateway: SessionOwner, connection: Connection, language: str, now: float
     ) -> None:
         settings = gateway.settings
         self._gateway = gateway
