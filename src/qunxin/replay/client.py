@@ -90,7 +90,7 @@ class Surroundings:
 class Stream:
     """Where the device stands in one conversation."""
 
-    __slots__ = ("ended_at", "epoch", "held", "position", "subscribed", "through")
+    __slots__ = ("ended_at", "epoch", "held", "position", "repeated", "subscribed", "through")
 
     def __init__(self) -> None:
         self.position = 0
@@ -102,6 +102,9 @@ class Stream:
         """Up to where they are being loaded."""
         self.ended_at = 0
         """The last position to be read, as the inbox told."""
+        self.repeated: int | None = None
+        """A subscription that the server began below `position`, as it did not know it, has been
+        repeated up to here."""
 
 
 class Participant:
@@ -185,7 +188,7 @@ class Participant:
         return {
             conversation: (stream.epoch, stream.position)
             for conversation, stream in self.streams.items()
-            if stream.subscribed and stream.epoch
+            if stream.epoch
         }
 
     async def _drop(self, link: _Link) -> None:
@@ -193,7 +196,7 @@ class Participant:
         self._link = None
         await self._loads.close()
         for stream in self.streams.values():
-            stream.held = None
+            stream.held = stream.repeated = None
         self._tell()
 
     def _refuse(self, refused: Refused) -> None:
@@ -260,12 +263,15 @@ class Participant:
         if self._link is link:
             self._link = None
 
-    def subscribed(self, conversation: str, start: Subscribed) -> None:
+    def subscribed(self, conversation: str, start: Subscribed, *, repeats: bool = False) -> None:
+        """`repeats`: the server was not asked to begin anywhere, and says itself where it does;
+        what the device has of it already is passed over."""
         stream = self._stream(conversation)
         stream.subscribed = True
         if stream.epoch not in ("", start.epoch):
             self._forget(conversation, stream)
         stream.epoch = start.epoch
+        stream.repeated = start.offset if repeats and start.offset < stream.position else None
         for publication in start.publications if start.recovered else ():
             known = self._around.lines.publication(conversation, publication)
             self.see(known, self._around.clock())
@@ -287,7 +293,7 @@ class Participant:
 
     def pushed(self, push: Push) -> None:
         if push.subscribe is not None:
-            self.subscribed(push.channel, push.subscribe)
+            self.subscribed(push.channel, push.subscribe, repeats=True)
         elif push.unsubscribe is not None:
             stream = self._stream(push.channel)
             stream.subscribed = False
@@ -303,6 +309,9 @@ class Participant:
             self._take(known, stream, now)
 
     def _take(self, known: Known, stream: Stream, now: float) -> None:
+        if stream.repeated is not None and stream.repeated < known.offset <= stream.position:
+            stream.repeated = known.offset
+            return
         self.record.add(known.number, now)
         if known.first == stream.position + 1 or (known.offset > stream.position and known.at_home):
             stream.position = known.offset
