@@ -336,6 +336,7 @@ def _schemas() -> JsonObject:
     plain: JsonObject = {name: _tidy(schema) for name, schema in schemas.items()}
     for operation in OPERATIONS.values():
         _require_marked(operation, plain)
+    plain["SendMessage"]["oneOf"] = _TEXT_OR_CONTENT
     plain["Entry"] = _ENTRY
     return dict(sorted(plain.items()))
 
@@ -396,6 +397,18 @@ def _reduce_to_body(operation: Operation, schemas: JsonObject) -> None:
     schema["properties"] = {k: v for k, v in schema["properties"].items() if k in in_body}
     schema["required"] = [k for k in schema["required"] if k in in_body]
 
+
+_TEXT_OR_CONTENT: Final = [
+    {
+        "required": ["text"],
+        "properties": {"text": {"type": "string"}, "content": {"type": "null"}},
+    },
+    {
+        "required": ["content"],
+        "properties": {"content": {"type": "array"}, "text": {"type": "null"}},
+    },
+]
+"""A message has one of the two."""
 
 _ENTRY: Final[JsonObject] = {
     "title": "Entry",
