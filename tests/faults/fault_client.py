@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 
 class UnknownOutcomeError(Exception):
@@ -45,7 +45,7 @@ class RealtimeClient:
         """Connect as the token's user; `subs` are positions to recover from."""
         try:
             client = cls(await connect(url, max_size=None, ping_interval=None, proxy=None))
-        except (OSError, ConnectionClosed) as error:
+        except (OSError, InvalidMessage, ConnectionClosed) as error:
             raise UnknownOutcomeError from error
         command: dict[str, Any] = {"token": token, "name": "faults"}
         if subs:
@@ -97,7 +97,7 @@ class RealtimeClient:
     async def _read(self) -> None:
         try:
             async for frame in self._socket:
-                for line in frame.splitlines() if isinstance(frame, str) else ():
+                for line in str(frame).split("\n"):
                     await self._take(json.loads(line))
         except ConnectionClosed:
             pass

@@ -131,11 +131,13 @@ class Load:
 
     async def run(self) -> None:
         """Return once everything begun before `finish` was answered."""
-        async with asyncio.TaskGroup() as group:
-            for lane, door in enumerate(self._lanes):
-                group.create_task(self._write(lane, door))
-        for door in self._lanes:
-            await door.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane, door in enumerate(self._lanes):
+                    group.create_task(self._write(lane, door))
+        finally:
+            for door in self._lanes:
+                await door.close()
 
     async def _write(self, lane: int, door: Door) -> None:
         number = 0
