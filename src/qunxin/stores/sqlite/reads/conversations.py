@@ -15,16 +15,36 @@ from qunxin.stores.sqlite.rows import LAST_MESSAGE_CODE, Row
 
 UNREAD_LIMIT: Final = 1_000
 
-_MINE: Final = """
+LOOKED_AT: Final = 10_000
+"""Unread messages are counted among so many of the newest entries: who wrote a million messages
+and read none of a million events must not make their list slow."""
+
+_ALL_MINE: Final = """
     mine(conversation, joined, role) AS (
         SELECT s.conversation, s.joined, s.role FROM stays s INDEXED BY stays_of_user
         WHERE s.user = :user AND s.last IS NULL
         UNION ALL
         SELECT c.key, u.broadcast_first, 0 FROM users u CROSS JOIN conversations c
         ON c.name = 'broadcast:all' WHERE u.key = :user AND u.broadcast_last IS NULL
-        UNION ALL
-        SELECT :user, 1, 0
+    )
+"""
+_MINE_OF_THESE: Final = """
+    asked AS (
+        SELECT DISTINCT c.key, c.kind
+        FROM json_each(:names) j CROSS JOIN conversations c ON c.name = j.value
     ),
+    mine(conversation, joined, role) AS (
+        SELECT s.conversation, s.joined, s.role FROM asked a
+        CROSS JOIN stays s INDEXED BY stays_current
+        ON s.conversation = a.key AND s.user = :user AND s.last IS NULL
+        UNION ALL
+        SELECT a.key, u.broadcast_first, 0 FROM asked a CROSS JOIN users u
+        ON u.key = :user WHERE a.kind = 'broadcast' AND u.broadcast_last IS NULL
+        UNION ALL
+        SELECT a.key, 1, 0 FROM asked a WHERE a.key = :user
+    )
+"""
+_TIMED: Final = """
     placed AS (
         SELECT m.*, COALESCE((
             SELECT max(position) FROM entries WHERE conversation = m.conversation
@@ -60,7 +80,7 @@ _ROW: Final = f"""
            (SELECT count(*) FROM (
                SELECT 1 FROM entries e INDEXED BY entries_by_position
                WHERE e.conversation = t.conversation
-                 AND e.position > max(COALESCE(c.read, 0), t.joined - 1)
+                 AND e.position > max(COALESCE(c.read, 0), t.joined - 1, t.head - {LOOKED_AT})
                  AND e.type <= {LAST_MESSAGE_CODE} AND e.sender <> :user
                LIMIT {UNREAD_LIMIT}
            ))
@@ -68,17 +88,14 @@ _ROW: Final = f"""
     ORDER BY t.time DESC, t.conversation DESC
 """  # noqa: S608
 _LIST: Final = f"""
-    WITH {_MINE}, chosen AS MATERIALIZED (
-        SELECT * FROM timed
-        WHERE kind <> 'inbox' AND (time, conversation) < (:time, :key)
+    WITH {_ALL_MINE}, {_TIMED}, chosen AS MATERIALIZED (
+        SELECT * FROM timed WHERE (time, conversation) < (:time, :key)
         ORDER BY time DESC, conversation DESC LIMIT :limit
     )
     {_ROW}
 """  # noqa: S608
 _NAMED: Final = f"""
-    WITH {_MINE}, chosen AS MATERIALIZED (
-        SELECT * FROM timed WHERE name IN (SELECT value FROM json_each(:names))
-    )
+    WITH {_MINE_OF_THESE}, {_TIMED}, chosen AS MATERIALIZED (SELECT * FROM timed)
     {_ROW}
 """  # noqa: S608
 _BEYOND: Final = 2**62
