@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar, NamedTuple, Self
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from qunxin.engine import Engine
 from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.http import HttpSettings, http_protocol
 from qunxin.gateways.keyring import TokenKeys, new_key
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 
@@ -251,10 +251,10 @@ async def realtime_node(
 
 @asynccontextmanager
 async def _serving(gateway: RealtimeGateway) -> AsyncIterator[int]:
-    """uvicorn's protocol on a free port, without its server's waits."""
+    """The node's own HTTP protocol on a free port, without the waits of uvicorn's server."""
     config = uvicorn.Config(
         _nothing_here,
-        http="httptools",
+        http=http_protocol(HttpSettings()),
         ws=gateway.ws_protocol_class,  # type: ignore[arg-type]
         lifespan="off",
         log_config=None,
@@ -264,7 +264,8 @@ async def _serving(gateway: RealtimeGateway) -> AsyncIterator[int]:
     state = ServerState()
 
     def protocol() -> asyncio.Protocol:
-        return HttpToolsProtocol(config, state, {})
+        made: asyncio.Protocol = config.http_protocol_class(config, state, {})  # type: ignore[call-arg]
+        return made
 
     server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
     async with server:

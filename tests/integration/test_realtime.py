@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from realtime_client import PING, PONG, TEXT, Closed, RawClient, RealtimeNode, frame, realtime_node
 
 from qunxin.engine import Engine
 from qunxin.gateways.realtime import RealtimeSettings
+from realtime_client import PING, PONG, TEXT, Closed, RawClient, RealtimeNode, frame, realtime_node
 
 TEA = "group:tea"
 WORDS = "早安 👩\u200d👩\u200d👧\u200d👦 مرحبا \u202eabc\u202c\u2028"
@@ -570,6 +570,21 @@ async def test_an_upgrade_in_pieces(node: RealtimeNode) -> None:
     assert status == 101
     assert headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
     await client.connect(node.token("bob"))
+
+
+async def test_frames_before_the_upgrade_was_answered_are_not_dropped_in_silence(
+    node: RealtimeNode,
+) -> None:
+    """No client may send them (RFC 6455, 4.1); one that does is told."""
+    client = await RawClient.dial(node.port)
+    client.writer.write(
+        b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + frame(TEXT, b'{"id":1}')
+    )
+    status, _, body = await client.read_response()
+    assert status == 400
+    assert "before the upgrade" in body.decode()
 
 
 async def test_a_client_that_goes_is_forgotten(node: RealtimeNode) -> None:

@@ -8,9 +8,11 @@ that does not take its answer, holds one connection and nothing else, and not fo
 from __future__ import annotations
 
 import asyncio
+import sys
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
+from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from qunxin.gateways.http.problems import HttpStatusError, problem_response
@@ -33,6 +35,7 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         self._in_headers = True
         self._header_bytes = 0
         self._raw_bytes = 0
+        self._latest = b""
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -47,6 +50,7 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._raw_bytes += len(data)
+        self._latest = data
         super().data_received(data)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
@@ -69,7 +73,15 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def handle_websocket_upgrade(self) -> None:
+        """Called while the parser's exception is handled, which says where the request ended.
+        Nothing may follow it before it was answered (RFC 6455, 4.1); uvicorn would drop what does
+        without a word."""
         self._stop_header_timer()
+        upgrade, latest = sys.exception(), self._latest
+        self._latest = b""
+        if isinstance(upgrade, HttpParserUpgrade) and upgrade.args[0] < len(latest):
+            self._refuse(HTTPStatus.BAD_REQUEST, "frames before the upgrade was answered")
+            return
         super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
