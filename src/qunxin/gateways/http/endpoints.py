@@ -104,29 +104,33 @@ class OperationAction:
 
     async def _respond(self, exchange: Exchange) -> Any:
         """The operation's response, or an error by the deadline: a bare time-out never."""
-        begun = False
+        overdue = "overloaded"
         deadline = asyncio.timeout(self._deadline_seconds)
         try:
             async with deadline:
                 caller = await self._authenticator.authenticate_http(exchange.headers)
-                request = await self._read_request(exchange)
-                begun = True
+                overdue = "invalid_request"
+                request = self._bind(exchange, await self._read_body(exchange))
+                overdue = "overloaded" if self._operation.method == "GET" else "outcome_unknown"
                 return await self._operation.run(self._services, caller, request)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            writes = begun and self._operation.method != "GET"
-            raise QunxinError("outcome_unknown" if writes else "overloaded") from None
+            if overdue == "invalid_request":
+                raise _body_overdue() from None
+            raise QunxinError(overdue) from None
 
-    async def _read_request(self, exchange: Exchange) -> Request:
-        body = b""
-        if exchange.sends_body:
-            if not self._takes_body:
-                raise QunxinError(
-                    "invalid_request", detail="this operation takes no body; use the query"
-                )
-            check_json_type(exchange.headers.get("content-type"))
-            body = await exchange.read_body()
+    async def _read_body(self, exchange: Exchange) -> bytes:
+        if not exchange.sends_body:
+            return b""
+        if not self._takes_body:
+            raise QunxinError(
+                "invalid_request", detail="this operation takes no body; use the query"
+            )
+        check_json_type(exchange.headers.get("content-type"))
+        return await exchange.read_body()
+
+    def _bind(self, exchange: Exchange, body: bytes) -> Request:
         scope = exchange.scope
         request = self._binder.bind(scope["path_params"], scope["query_string"], body)
         return self._with_header_key(exchange, request) if self._takes_key else request
@@ -141,6 +145,12 @@ class OperationAction:
                 "invalid_request", detail="key: the header Idempotency-Key says another one"
             )
         return msgspec.structs.replace(request, key=key)
+
+
+def _body_overdue() -> QunxinError:
+    detail = "the body did not arrive in time"
+    close = ((b"connection", b"close"),)
+    return HttpStatusError(HTTPStatus.REQUEST_TIMEOUT, detail, close)
 
 
 class HealthActions:
@@ -186,13 +196,14 @@ class PageAction:
 def operation_routes(
     services: Services, authenticator: Authenticator, settings: HttpSettings
 ) -> Iterator[Route]:
-    """A route for each path of the table."""
+    """A route for each path of the table; those without a variable part first, since they are
+    tried in order and sending a message is one of them."""
     by_path: dict[str, dict[str, Action]] = {}
     for operation in OPERATIONS.values():
         action = OperationAction(operation, services, authenticator, settings)
         by_path.setdefault(operation.path, {})[operation.method] = action
-    for path, actions in by_path.items():
-        yield Route(path, Endpoint(actions))
+    for path in sorted(by_path, key=lambda path: ("{" in path, path != "/v1/messages")):
+        yield Route(path, Endpoint(by_path[path]))
 
 
 def health_routes(engine: Engine, metrics: Callable[[], bytes]) -> Iterator[Route]:

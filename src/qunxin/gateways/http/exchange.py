@@ -13,7 +13,7 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from qunxin.errors import QunxinError, best_language
-from qunxin.gateways.http.problems import HttpStatusError, problem_response
+from qunxin.gateways.http.problems import problem_response
 from qunxin.gateways.http.settings import HttpSettings
 
 Header = tuple[bytes, bytes]
@@ -21,10 +21,7 @@ Header = tuple[bytes, bytes]
 _ONCE_ONLY: Final = frozenset(
     {b"host", b"authorization", b"content-length", b"content-type", b"origin", b"idempotency-key"}
 )
-_COMMON: Final[tuple[Header, ...]] = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
+_COMMON: Final[tuple[Header, ...]] = ((b"x-content-type-options", b"nosniff"),)
 
 
 class Exchange:
@@ -79,18 +76,8 @@ class Exchange:
             raise self._too_large(int(length))
 
     async def read_body(self) -> bytes:
-        """The whole body. Raises `message_too_large` as soon as the limit is passed, and
-        `invalid_request` where the body does not come in time."""
-        try:
-            async with asyncio.timeout(self._settings.body_deadline_seconds):
-                return await self._read_all()
-        except TimeoutError:
-            self.extra.append((b"connection", b"close"))
-            raise HttpStatusError(
-                HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time"
-            ) from None
-
-    async def _read_all(self) -> bytes:
+        """The whole body. Raises `message_too_large` as soon as the limit is passed. How long it
+        may take is the caller's to bound; cancelled, it leaves the rest unread."""
         parts: list[bytes] = []
         size = 0
         while True:

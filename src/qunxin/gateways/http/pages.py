@@ -27,6 +27,7 @@ _HTML: Final = (
     (b"content-type", b"text/html; charset=utf-8"),
     (b"content-security-policy", POLICY),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
 _CSS: Final = ((b"content-type", b"text/css; charset=utf-8"),)
 _DESCRIPTION: Final = ((b"content-type", b"application/json"),)

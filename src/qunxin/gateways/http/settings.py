@@ -21,9 +21,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_requests_in_flight: int = 1_000
     """Beyond it: `overloaded`."""
     request_deadline_seconds: float = 15.0
-    """After it a request is answered `overloaded` (nothing was begun) or `outcome_unknown`."""
-    body_deadline_seconds: float = 10.0
-    """For a request's body to arrive."""
+    """For a body to arrive and its answer to be made; after it a request is answered 408,
+    `overloaded` (nothing was begun) or `outcome_unknown`."""
     header_deadline_seconds: float = 10.0
     """For a request's headers to arrive, from the first byte or the connection's start."""
     write_deadline_seconds: float = 30.0
