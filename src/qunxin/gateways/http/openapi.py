@@ -20,7 +20,7 @@ from qunxin.gateways.http.problems import (
 )
 from qunxin.gateways.operations import OPERATIONS, Operation, Place
 from qunxin.gateways.operations.examples import EXAMPLES
-from qunxin.model import MAX_INTEGER, JsonObject
+from qunxin.model import MAX_INTEGER, JsonObject, Role
 
 _SCHEMAS: Final = "#/components/schemas/"
 
@@ -119,8 +119,9 @@ def who_may(operation: Operation) -> tuple[str, str]:
     """In words: what a key needs, and what a user needs (``—`` where users may not)."""
     rules = [RULES[name] for name in operation.rules]
     scopes = " or ".join(dict.fromkeys(f"`{rule.scope}`" for rule in rules))
-    needs = dict.fromkeys(_user_need(name) for name in operation.rules)
-    return scopes, "; ".join(need for need in needs if need) or "—"
+    needs = {name.rpartition(".")[2]: _user_need(name) for name in operation.rules}
+    told = [f"`{part}`: {need}" if len(needs) > 1 else need for part, need in needs.items() if need]
+    return scopes, "; ".join(told) or "—"
 
 
 def users_may(operation: Operation) -> bool:
@@ -128,11 +129,21 @@ def users_may(operation: Operation) -> bool:
     return any(RULES[name].user is not Anyone.NOBODY for name in operation.rules)
 
 
+_NEEDS: Final[dict[Role | Anyone, str]] = {
+    Anyone.SELF: "for themselves",
+    Anyone.USER: "any user",
+    Anyone.AUTHOR: "the author; in a group also owners and admins",
+    Role.MEMBER: "members",
+    Role.ADMIN: "owners and admins",
+    Role.OWNER: "owners",
+}
+
+
 def _user_need(rule_name: str) -> str:
     rule = RULES[rule_name]
     if rule.user is Anyone.NOBODY:
         return ""
-    need = rule.user.value if isinstance(rule.user, Anyone) else rule.user.name.lower()
+    need = _NEEDS[rule.user]
     return f"{need} ({rule.note})" if rule.note else need
 
 

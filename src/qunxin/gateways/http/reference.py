@@ -96,12 +96,13 @@ def _sidebar(sections: Iterable[str]) -> str:
     return f"""<aside>
 <a class="brand" href="#main"><span class="seal" lang="zh">信</span>
 <span>Qunxin <span lang="zh">群信</span></span></a>
-<details open class="contents"><summary>Contents</summary>
 <nav aria-label="Contents">
-<a href="#start">Start</a><a href="#access-rights">Credentials</a>
+<a class="group" href="#start">Start <span lang="zh">快速开始</span></a>
+<a class="group" href="#access-rights">Credentials <span lang="zh">凭证</span></a>
 {"".join(_nav_group(tag) for tag in sections)}
-<a href="#health">Health</a><a href="#errors">Errors</a>
-</nav></details>
+<a class="group" href="#health">Health <span lang="zh">健康</span></a>
+<a class="group" href="#errors">Errors <span lang="zh">错误</span></a>
+</nav>
 </aside>"""
 
 
@@ -330,13 +331,13 @@ def _description(schema: JsonObject) -> str:
 
 def _type_text(schema: JsonObject, components: JsonObject) -> str:
     """A schema in a few words; that null is the same as left out is not worth saying."""
+    if "enum" in schema:
+        return " | ".join(str(value) for value in schema["enum"])
     if "$ref" in schema:
         return _type_text(components[schema["$ref"].rpartition("/")[2]], components)
     if "anyOf" in schema:
         options = [part for part in schema["anyOf"] if part.get("type") != "null"]
         return " or ".join(_type_text(part, components) for part in options)
-    if "enum" in schema:
-        return " | ".join(str(value) for value in schema["enum"])
     kind = schema.get("type", "anything")
     name = kind[0] if isinstance(kind, list) else kind
     if name == "array":
