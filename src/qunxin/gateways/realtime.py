@@ -131,24 +131,26 @@ class RealtimeGateway:
         """
         sessions, self._dirty = self._dirty, []
         joined: dict[tuple[object, ...], bytes] = {}
+        shared: _Pending | None = None
+        frame, size = b"", 0
         for session in sessions:
             pending = session.pending
-            if len(pending) == 1 and session.open and not session.ping_wanted:
-                item = pending[0]
-                pending.clear()
-                frame = item.encoded.get("frame") if item.__class__ is Delivery else None
-                try:
-                    if frame is None:
-                        frame = _frame_of(item)
-                    session.write(frame)
-                except Exception:  # noqa: BLE001 - one connection must not hold up the others
-                    _fail(session)
-                    continue
-                session.sent += len(frame)
-                if session.sent > session.check_at:
-                    session.check_sent()
-            else:
+            if len(pending) != 1 or session.ping_wanted or not session.open:
                 self._flush_several(session, joined)
+                continue
+            item = pending[0]
+            pending.clear()
+            try:
+                if item is not shared:
+                    frame = _frame_of(item)
+                    shared, size = item, len(frame)
+                session.write(frame)
+            except Exception:  # noqa: BLE001 - one connection must not hold up the others
+                _fail(session)
+                continue
+            session.sent = sent = session.sent + size
+            if sent > session.check_at:
+                session.check_sent()
 
     def flush_one(self, session: RealtimeSession) -> None:
         """Write what is pending for one session now."""
@@ -242,7 +244,9 @@ def _frame_of(item: _Pending) -> bytes:
     """The whole frame, or frames; those of a delivery are kept with it."""
     if not isinstance(item, Delivery):
         return text_frame(item)
-    frame = item.encoded["frame"] = _join((item,), ping=False)
+    frame = item.encoded.get("frame")
+    if frame is None:
+        frame = item.encoded["frame"] = _join((item,), ping=False)
     return frame
 
 

@@ -72,6 +72,7 @@ class RealtimeSession:
     """
 
     __slots__ = (
+        "_add_dirty",
         "_assembler",
         "_budget",
         "_connection",
@@ -99,6 +100,7 @@ class RealtimeSession:
     ) -> None:
         settings = gateway.settings
         self._gateway = gateway
+        self._add_dirty = gateway.add_dirty
         self._connection = connection
         self._assembler = MessageAssembler(settings.max_frame_bytes)
         self._budget = CommandBudget(
@@ -131,7 +133,7 @@ class RealtimeSession:
     def deliver(self, delivery: Delivery) -> None:
         pending = self.pending
         if not pending:
-            self._gateway.add_dirty(self)
+            self._add_dirty(self)
         pending.append(delivery)
 
     def subscribed(self, start: SubscriptionStart) -> None:
