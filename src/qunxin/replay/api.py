@@ -11,10 +11,10 @@ import random
 from typing import Any, Final
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from qunxin.errors import ERRORS
+from qunxin.replay.http import HttpClient, Response, TransportError
 
 _FIRST_BACKOFF_SECONDS: Final = 0.05
 _LAST_BACKOFF_SECONDS: Final = 1.0
@@ -34,17 +34,12 @@ class Api:
     """A client with an API key. Calls may run side by side."""
 
     def __init__(self, url: str, key: str, connections: int = 32) -> None:
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx.AsyncClient(
-            base_url=url.rstrip("/"),
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=_TIMEOUT_SECONDS,
-            limits=limits,
-            trust_env=False,
-        )
+        self._http = HttpClient(url, connections, _TIMEOUT_SECONDS)
+        self._authorization = f"Bearer {key}"
 
-    async def close(self) -> None:
-        await self._http.aclose()
+    def close(self) -> None:
+        """No call may be under way."""
+        self._http.close()
 
     async def put_user(self, user: str, **fields: str) -> None:
         await self._ask("PUT", f"/v1/users/{quote(user)}", fields)
@@ -89,39 +84,34 @@ class Api:
     async def _ask(
         self, method: str, path: str, body: Any = None, token: str | None = None
     ) -> dict[str, Any]:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers = {
+            "Authorization": self._authorization if token is None else f"Bearer {token}",
+            "Content-Type": "application/json",
+        }
+        content = b"" if body is None else msgspec.json.encode(body)
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             try:
-                response = await self._request(method, path, body, headers)
-            except httpx.TransportError:
+                response = await self._http.request(method, path, headers, content)
+            except TransportError:
                 wait = backoff
             else:
                 if response.is_success:
-                    answer: dict[str, Any] = msgspec.json.decode(response.content)
+                    answer: dict[str, Any] = msgspec.json.decode(response.body)
                     return answer
                 wait = _retry_after(response)
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
             backoff = min(2 * backoff, _LAST_BACKOFF_SECONDS)
 
-    async def _request(
-        self, method: str, path: str, body: Any, headers: dict[str, str]
-    ) -> httpx.Response:
-        if body is None:
-            return await self._http.request(method, path, headers=headers)
-        headers = {**headers, "Content-Type": "application/json"}
-        content = msgspec.json.encode(body)
-        return await self._http.request(method, path, content=content, headers=headers)
 
-
-def _retry_after(response: httpx.Response) -> float:
+def _retry_after(response: Response) -> float:
     """Seconds to wait before the same request again; raises `ApiRefused` where none helps."""
     try:
-        problem = msgspec.json.decode(response.content)
+        problem = msgspec.json.decode(response.body)
     except msgspec.DecodeError:
         problem = {}
     code = str(problem.get("code", "")) if isinstance(problem, dict) else ""
     spec = ERRORS.get(code)
     if spec is None or not spec.retryable:
-        raise ApiRefused(response.status_code, code, response.text[:500])
+        raise ApiRefused(response.status, code, response.body[:500].decode(errors="replace"))
     return min(float(problem.get("retry_after") or 1.0), _LAST_BACKOFF_SECONDS)

@@ -140,7 +140,7 @@ class _Replay:
         finally:
             for participant in self._participants.values():
                 await participant.go_offline()
-            await self._api.close()
+            self._api.close()
         findings = await asyncio.to_thread(self._judge)
         return self._outcome(findings, played - started, ended - started)
 
