@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import qunxin
+from command_line import CommandLine
 from qunxin.engine import Engine
 from serving import ServerProcess
 
@@ -89,3 +90,9 @@ def server(data_folder: Path) -> Iterator[ServerProcess]:
     """A real `qunxin serve` on a free port, ready, with an API key; stopped afterwards."""
     with ServerProcess(data_folder) as process:
         yield process
+
+
+@pytest.fixture
+def folder_cli(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Commands on a folder that may have a server or not."""
+    return CommandLine(data_folder, capsys)

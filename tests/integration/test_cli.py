@@ -9,59 +9,11 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from qunxin.cli.app import run
+from command_line import CommandLine
 from serving import ServerProcess, answer, run_cli
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-class CommandLine:
-    """Runs commands on one folder, in this process: starting one for each would take minutes."""
-
-    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self._capture = capture
-
-    def run(self, *arguments: str) -> Done:
-        """To its end, whatever that is."""
-        self._capture.readouterr()
-        umask = os.umask(0o022)
-        try:
-            code = run([*arguments, "--data", str(self.folder)])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            os.umask(umask)
-        return Done(code, *self._capture.readouterr())
-
-    def __call__(self, *arguments: str) -> Any:
-        """The JSON object that a command prints; it must succeed."""
-        done = self.run(*arguments, "--json")
-        assert done.code == 0, done.err
-        assert len(done.out.splitlines()) == 1
-        return json.loads(done.out)
-
-    def refusal(self, *arguments: str) -> Any:
-        """The error that a command tells of as JSON; it must end with exit code 1."""
-        done = self.run(*arguments, "--json")
-        assert (done.code, done.out) == (1, ""), done
-        return json.loads(done.err)["error"]
-
-
-@pytest.fixture
-def folder_cli(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    """Commands on a folder that may have a server or not."""
-    return CommandLine(data_folder, capsys)
 
 
 @pytest.fixture(params=["alone", "beside a server"])
