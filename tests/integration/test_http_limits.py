@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from itertools import product
 
 import pytest
@@ -194,6 +195,26 @@ async def test_a_client_that_goes_away_disturbs_nobody(node: HttpNode) -> None:
         async with raw_connection(node.port) as raw:
             await raw.send(whole[:size])
     assert (await node.api.get("/health/ready")).status_code == 200
+
+
+async def test_one_user_cannot_keep_the_others_out(engine: Engine) -> None:
+    """Bodies that never end count against the user who sends them, and nobody else."""
+    settings = HttpSettings(max_requests_in_flight=10, max_requests_per_user=3)
+    async with http_node(engine, settings) as node, AsyncExitStack() as stack:
+        for user in ("mallory", "alice"):
+            await engine.put_user(user, name="慢 🐢")
+        mallory, alice = node.as_user("mallory"), node.as_user("alice")
+        lines = (f"Authorization: {mallory['Authorization']}", JSON, "Content-Length: 50")
+        slow = raw_request(node, "POST", "/v1/messages", *lines, body=b"{", key=False)
+        for _ in range(3):
+            connection = await stack.enter_async_context(raw_connection(node.port))
+            await connection.send(slow)
+        while (answer := await node.api.get("/v1/users/alice", headers=mallory)).is_success:
+            continue  # not all three have been seen yet
+        assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert (await node.api.get("/v1/users/alice", headers=alice)).status_code == 200
+        assert (await node.api.get("/v1/users/alice")).status_code == 200
 
 
 # --- headers ----------------------------------------------------------------------------------

@@ -60,7 +60,6 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._sites = SitePolicy(settings.allowed_hosts, settings.allowed_origins)
-        self._in_flight = 0
         services = Services(engine, authenticator)
         self._router = Router(
             [
@@ -77,7 +76,6 @@ class Gateway:
             await self._router(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._settings)
-        self._in_flight += 1
         try:
             await self._serve(exchange, receive, send)
         except QunxinError as error:
@@ -87,15 +85,11 @@ class Gateway:
             if exchange.answered:
                 raise
             await exchange.refuse(QunxinError("internal"))
-        finally:
-            self._in_flight -= 1
 
     async def _serve(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         exchange.read_headers()
         self._check_site(exchange)
         exchange.check_announced_size()
-        if self._in_flight > self._settings.max_requests_in_flight:
-            raise QunxinError("overloaded")
         exchange.scope[EXCHANGE] = exchange
         await self._router(exchange.scope, receive, send)
 

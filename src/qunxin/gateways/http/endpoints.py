@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from qunxin.engine import Engine
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.http.admission import Admission
 from qunxin.gateways.http.binding import Binder, check_json_type
 from qunxin.gateways.http.exchange import Exchange, Header
 from qunxin.gateways.http.pages import Page, pages
@@ -80,6 +82,21 @@ class Endpoint:
         await exchange.reply(HTTPStatus.NO_CONTENT, headers, b"")
 
 
+class _Step(Enum):
+    """How far a request has got."""
+
+    CALLER = auto()
+    BODY = auto()
+    RUN = auto()
+
+
+class _Progress:
+    __slots__ = ("step",)
+
+    def __init__(self) -> None:
+        self.step = _Step.CALLER
+
+
 class OperationAction:
     """One operation of the table over HTTP."""
 
@@ -89,8 +106,10 @@ class OperationAction:
         services: Services,
         authenticator: Authenticator,
         settings: HttpSettings,
+        admission: Admission,
     ) -> None:
         self._operation = operation
+        self._admission = admission
         self._services = services
         self._authenticator = authenticator
         self._deadline_seconds = settings.request_deadline_seconds
@@ -104,21 +123,37 @@ class OperationAction:
 
     async def _respond(self, exchange: Exchange) -> Any:
         """The operation's response, or an error by the deadline: a bare time-out never."""
-        overdue = "overloaded"
+        progress = _Progress()
         deadline = asyncio.timeout(self._deadline_seconds)
         try:
             async with deadline:
-                caller = await self._authenticator.authenticate_http(exchange.headers)
-                overdue = "invalid_request"
-                request = self._bind(exchange, await self._read_body(exchange))
-                overdue = "overloaded" if self._operation.method == "GET" else "outcome_unknown"
-                return await self._operation.run(self._services, caller, request)
+                return await self._admit(exchange, progress)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            if overdue == "invalid_request":
-                raise _body_overdue() from None
-            raise QunxinError(overdue) from None
+            raise self._overdue(progress) from None
+
+    async def _admit(self, exchange: Exchange, progress: _Progress) -> Any:
+        caller = await self._authenticator.authenticate_http(exchange.headers)
+        self._admission.enter(caller)
+        try:
+            progress.step = _Step.BODY
+            request = self._bind(exchange, await self._read_body(exchange))
+            progress.step = _Step.RUN
+            return await self._operation.run(self._services, caller, request)
+        finally:
+            self._admission.leave(caller)
+
+    def _overdue(self, progress: _Progress) -> QunxinError:
+        """What a request that ran into its deadline is told."""
+        if progress.step is _Step.BODY:
+            return HttpStatusError(
+                HTTPStatus.REQUEST_TIMEOUT,
+                "the body did not arrive in time",
+                ((b"connection", b"close"),),
+            )
+        writing = progress.step is _Step.RUN and self._operation.method != "GET"
+        return QunxinError("outcome_unknown" if writing else "overloaded")
 
     async def _read_body(self, exchange: Exchange) -> bytes:
         if not exchange.sends_body:
@@ -145,12 +180,6 @@ class OperationAction:
                 "invalid_request", detail="key: the header Idempotency-Key says another one"
             )
         return msgspec.structs.replace(request, key=key)
-
-
-def _body_overdue() -> QunxinError:
-    detail = "the body did not arrive in time"
-    close = ((b"connection", b"close"),)
-    return HttpStatusError(HTTPStatus.REQUEST_TIMEOUT, detail, close)
 
 
 class HealthActions:
@@ -198,9 +227,10 @@ def operation_routes(
 ) -> Iterator[Route]:
     """A route for each path of the table; those without a variable part first, since they are
     tried in order and sending a message is one of them."""
+    admission = Admission(settings.max_requests_in_flight, settings.max_requests_per_user)
     by_path: dict[str, dict[str, Action]] = {}
     for operation in OPERATIONS.values():
-        action = OperationAction(operation, services, authenticator, settings)
+        action = OperationAction(operation, services, authenticator, settings, admission)
         by_path.setdefault(operation.path, {})[operation.method] = action
     for path in sorted(by_path, key=lambda path: ("{" in path, path != "/v1/messages")):
         yield Route(path, Endpoint(by_path[path]))
