@@ -37,7 +37,7 @@ CHECKS = [
 PLAIN = settings(
     max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-LONG = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 schema = schemathesis.openapi.from_dict(describe())
 sampled = schemathesis.openapi.from_dict(describe())
