@@ -20,7 +20,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Depth of a JSON body; the content of a message has a limit of its own below it."""
     max_requests_in_flight: int = 1_000
     """Beyond it: `overloaded`."""
-    max_requests_per_user: int = 16
+    max_requests_per_user: int = 64
     """In flight, with users' own tokens; beyond it that user is `rate_limited`."""
     request_deadline_seconds: float = 15.0
     """For a body to arrive and its answer to be made; after it a request is answered 408,
