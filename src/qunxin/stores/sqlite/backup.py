@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Final
 
 from qunxin.errors import QunxinError
 from qunxin.stores.sqlite.connection import connect, connect_reader
-from qunxin.stores.sqlite.files import make_private
+from qunxin.stores.sqlite.files import make_private, sync
 
 PAGES_PER_STEP: Final = 500
 
@@ -27,9 +26,9 @@ def write_backup(source: Path, target: Path, stopped: threading.Event) -> None:
     make_private(partial)
     try:
         _copy(source, partial, stopped)
-        _sync(partial)
+        sync(partial)
         partial.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -46,11 +45,3 @@ def _copy(source: Path, partial: Path, stopped: threading.Event) -> None:
     finally:
         copy.close(True)
         reader.close(True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

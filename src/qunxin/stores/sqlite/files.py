@@ -21,5 +21,19 @@ def open_private(path: Path) -> int:
 def make_private(path: Path) -> None:
     """See that `path` is a file that only its owner may read, and its folder exists. SQLite
     gives the same rights to the files that it keeps beside its database."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync(path.parent.parent)
+    new = not path.exists()
     os.close(open_private(path))
+    if new:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """See that a file's content, or a folder's list of names, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
