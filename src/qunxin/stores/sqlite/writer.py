@@ -32,10 +32,9 @@ CHECKPOINT_PAGES: Final = 2_000
 """Pages in the write-ahead log after which they are carried over to the database (8 MB)."""
 STARVED_PAGES: Final = 16_000
 """Pages after which the log is started anew, even if that means waiting for a reader."""
-ERASE_RETRY_SECONDS: Final = 0.05
-"""How soon to try again to get recalled content out of the log, while a reader holds it;
-doubled each time."""
-ERASE_RETRY_MOST_SECONDS: Final = 1.0
+RENEWAL_RETRY_SECONDS: Final = 0.05
+"""How soon to try again to begin the log anew, while a reader holds it; doubled each time."""
+RENEWAL_RETRY_MOST_SECONDS: Final = 1.0
 _CHECKPOINT_BUSY_MS: Final = 5
 
 
@@ -45,7 +44,8 @@ class Writer:
     def __init__(self, path: Path, clock: Clock, *, vfs: str | None = None) -> None:
         self._clock = clock
         self._wal_pages = 0
-        self._erasing = _Backoff(clock)
+        self._carried_pages = 0
+        self._renewal = _Backoff(clock)
         self._stale = False
         with ExitStack() as undo:
             self._db = connect_writer(path, vfs=vfs)
@@ -111,7 +111,7 @@ class Writer:
         self._tx.keys.commit()
         if self._tx.erased_content:
             self._tx.erased_content = False
-            self._erasing.begin()
+            self._renewal.begin()
 
     def _abandon(self) -> None:
         """Roll back, and forget whatever was believed of the transaction. What cannot be rolled
@@ -185,6 +185,9 @@ class Writer:
             self._answered.begin(state.epoch, state.sequence)
 
     def _note_wal(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        """SQLite says how many pages the log has; fewer than before means that it began anew."""
+        if pages < self._carried_pages:
+            self._carried_pages = 0
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
@@ -193,13 +196,15 @@ class Writer:
         try:
             if len(self._tx.keys) >= FILE_AT:
                 self._tx.keys.file()
-            if self._erasing.is_due() or self._wal_pages > STARVED_PAGES:
+            if self._wal_pages > STARVED_PAGES:
+                self._renewal.begin()
+            if self._renewal.is_due():
                 self._start_log_anew()
-            elif self._wal_pages > CHECKPOINT_PAGES:
+            elif self._wal_pages - self._carried_pages > CHECKPOINT_PAGES:
                 self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             unavailable(error)
-        return self._erasing.wait_seconds()
+        return self._renewal.wait_seconds()
 
     def _start_log_anew(self) -> None:
         """Carry everything over and cut the log to nothing, so that no old page is in any file;
@@ -207,15 +212,14 @@ class Writer:
         self._db.set_busy_timeout(_CHECKPOINT_BUSY_MS)
         try:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._erasing.end()
+            self._renewal.end()
         except apsw.BusyError:
-            self._erasing.delay()
+            self._renewal.delay()
         finally:
             self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
 
     def _checkpoint(self, mode: int) -> None:
-        in_log, carried = self._db.wal_checkpoint(mode=mode)
-        self._wal_pages = in_log - carried
+        self._wal_pages, self._carried_pages = self._db.wal_checkpoint(mode=mode)
 
     def close(self) -> None:
         """Carry everything over to the database file and release it."""
@@ -226,13 +230,14 @@ class Writer:
 
 
 class _Backoff:
-    """When to try next to get recalled content out of the log. A backup may hold the log for
-    minutes; trying must not take a busy writer's time all the while."""
+    """When to try next to begin the log anew, which recalled content or its length asked for. A
+    backup may hold the log for minutes; trying must not take a busy writer's time all the
+    while."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._next: float | None = None
-        self._seconds = ERASE_RETRY_SECONDS
+        self._seconds = RENEWAL_RETRY_SECONDS
 
     def begin(self) -> None:
         if self._next is None:
@@ -240,12 +245,12 @@ class _Backoff:
 
     def end(self) -> None:
         self._next = None
-        self._seconds = ERASE_RETRY_SECONDS
+        self._seconds = RENEWAL_RETRY_SECONDS
 
     def delay(self) -> None:
         if self._next is not None:
             self._next = self._clock.monotonic() + self._seconds
-            self._seconds = min(2 * self._seconds, ERASE_RETRY_MOST_SECONDS)
+            self._seconds = min(2 * self._seconds, RENEWAL_RETRY_MOST_SECONDS)
 
     def is_due(self) -> bool:
         return self._next is not None and self._clock.monotonic() >= self._next

@@ -94,7 +94,7 @@ def _reckon(
 
 def keep_reach(tx: Transaction, conversation: CachedConversation, reach: Reach) -> None:
     """See that a repeated key can be given `reach` again. Nothing to do where all are reached."""
-    if reach.unreachable_count == 0 or conversation.kept_reach == reach:
+    if reach.unreachable_count == 0 or conversation.kept_reach is reach:
         return
     named = msgspec.msgpack.encode(reach.named)
     tx.run(
