@@ -103,7 +103,7 @@ class BrokerSuite:
 
     @pytest.fixture
     def make_brokers(self) -> PairMaker:
-        raise NotImplementedError("a class that runs the suite must provide make_brokers")
+        pytest.fail("a class that runs the suite must provide make_brokers")
 
     async def test_delivers_to_who_subscribed(self, make_brokers: PairMaker) -> None:
         """A batch reaches the handler of every node that asked for its conversation, the

@@ -16,7 +16,7 @@ class StoreBase:
     @pytest.fixture
     def make_store(self) -> StoreMaker:
         """A function that makes a store that is not open, over the same fresh data each time."""
-        raise NotImplementedError("a class that runs the suite must provide make_store")
+        pytest.fail("a class that runs the suite must provide make_store")
 
     @pytest.fixture
     def clock(self) -> ManualClock:

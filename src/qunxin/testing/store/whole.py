@@ -23,7 +23,7 @@ class WholeSuite(StoreBase):
     @pytest.fixture
     def open_copy(self) -> OpenCopy:
         """A function that makes a store over the copy that `backup` wrote."""
-        raise NotImplementedError("a class that runs the suite must provide open_copy")
+        pytest.fail("a class that runs the suite must provide open_copy")
 
     async def test_each_sees_what_those_before_it_did(self, chat: Chat) -> None:
         """One transaction can make users, a group, a member, and let them speak."""
