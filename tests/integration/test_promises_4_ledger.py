@@ -48,13 +48,12 @@ async def test_promise_4_the_first_hundred_are_named_and_all_are_counted(door: D
     assert (sent.members, sent.unreachable_count, len(sent.unreachable)) == (123, 120, 100)
     assert set(_named(sent)) <= set(people[3:])
     seen: dict[str, str] = {}
-    page = await door.ledger(sent.conversation, sent.position, limit=50)
+    message = (sent.conversation, sent.position)
+    page = await door.ledger(*message, limit=50)
     pages = 1
     while page.next_cursor is not None:
         seen |= _states(page)
-        page = await door.ledger(
-            sent.conversation, sent.position, limit=50, cursor=page.next_cursor
-        )
+        page = await door.ledger(*message, limit=50, cursor=page.next_cursor)
         pages += 1
     seen |= _states(page)
     assert seen == dict.fromkeys(people[1:3], "queued") | dict.fromkeys(people[3:], "unreachable")
