@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,13 @@ def test_the_engine_knows_no_transport() -> None:
                 else:
                     names = {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
                 assert not {name.partition(".")[0] for name in names} & transports, module
+
+
+def test_embedding_stays_light() -> None:
+    """`import qunxin` loads nothing that only a server or a test needs."""
+    heavy = "{'starlette', 'uvicorn', 'picows', 'uvloop', 'cyclopts', 'rich', 'pytest', 'httpx'}"
+    program = f"import sys, qunxin; print(sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
