@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from realtime_client import PING, TEXT, RawClient, RealtimeNode, frame, realtime_node
 
 from qunxin.engine import Engine
 from qunxin.gateways.realtime import RealtimeSettings
+from realtime_client import PING, TEXT, RawClient, RealtimeNode, frame, realtime_node
 
 TEA = "group:tea"
 
@@ -78,7 +78,11 @@ async def test_a_reader_that_stops_is_ended_and_the_others_go_on(
 ) -> None:
     """Its unsent bytes are bounded, its memory is let go, it may come back and recover."""
     async with tea_node(
-        engine, websocket_backend=backend, max_unsent_bytes=512 * 1024, linger_seconds=0.2
+        engine,
+        websocket_backend=backend,
+        max_unsent_bytes=512 * 1024,
+        slow_seconds=0.5,
+        linger_seconds=0.2,
     ) as node:
         alice, bob = await node.client("alice"), await node.client("bob")
         text = "慢" * 15_000
@@ -107,9 +111,28 @@ async def test_a_reader_that_stops_is_ended_and_the_others_go_on(
         assert offsets == list(range(seen + 1, sent + 1))
 
 
+async def test_a_burst_over_the_bound_does_not_end_a_client_that_keeps_up(
+    engine: Engine, backend: Any
+) -> None:
+    """Else one member who sends much at once would throw out all the others."""
+    async with tea_node(
+        engine, websocket_backend=backend, max_unsent_bytes=256 * 1024, slow_seconds=1
+    ) as node:
+        bob = await node.client("bob")
+        burst = [engine.send("group", "tea", sender="alice", text="涌" * 20_000) for _ in range(40)]
+        receipts = await asyncio.gather(*burst)
+        last = max(receipt.position for receipt in receipts)
+        offset = 0
+        while offset < last:
+            push = await bob.push("pub", TEA)
+            assert offset in (0, push["pub"]["offset"] - 1)
+            offset = push["pub"]["offset"]
+        assert (await bob.rpc("user.get"))["user"] == "bob"
+
+
 async def test_a_client_that_reads_but_never_answers_is_bounded_too(engine: Engine) -> None:
     """The socket does not show an app that is slow behind a fast reader; missing pongs do."""
-    async with tea_node(engine, max_unsent_bytes=256 * 1024) as node:
+    async with tea_node(engine, max_unsent_bytes=256 * 1024, slow_seconds=0.5) as node:
         bob = await node.client("bob")
         bob.answers_pings = False
         for _ in range(12):

@@ -286,20 +286,32 @@ class RealtimeSession:
 
     def _plan_check(self) -> None:
         settings = self._gateway.settings
-        self.check_at = self._proven + settings.max_unsent_bytes
+        self.check_at = max(self._proven + settings.max_unsent_bytes, self.sent)
         if not self.ping_wanted:
             self.check_at = min(self.check_at, self._ping_sent + settings.ping_every_bytes)
 
     def check_sent(self) -> None:
         """Called when `sent` has passed `check_at`: end a client too far behind, ping one that
         was given much since its last ping."""
-        settings = self._gateway.settings
-        if self.sent - self._proven > settings.max_unsent_bytes:
+        if self._is_slow():
             self.disconnect(codes.SLOW)
-            return
-        if self.protocol.state is State.CONNECTED:
+        elif self.protocol.state is State.CONNECTED:
+            if not self.protocol.pings:
+                self.ping_now()
             self.ping_wanted = True
-        self._plan_check()
+            self._plan_check()
+
+    def _is_slow(self) -> bool:
+        """Whether too much is unproven. A burst may pass the bound for a moment, or one member
+        who sends much at once would end all the others' connections; it shows in the age of the
+        oldest ping whether the client keeps up."""
+        settings, unproven = self._gateway.settings, self.sent - self._proven
+        if unproven <= settings.max_unsent_bytes:
+            return False
+        if unproven > settings.max_burst_bytes:
+            return True
+        pings = self.protocol.pings
+        return bool(pings) and self._gateway.now() - pings[0].sent_at > settings.slow_seconds
 
     # --- once a second -----------------------------------------------------------------------
 
@@ -321,6 +333,8 @@ class RealtimeSession:
             pings = self.protocol.pings
             if pings and now - pings[0].sent_at > settings.pong_timeout_seconds:
                 return codes.NO_PONG
+            if self._is_slow():
+                return codes.SLOW
             if self.expires_at_ms is not None:
                 over_ms = now_ms - self.expires_at_ms
                 if over_ms > settings.expiry_grace_seconds * 1000:

@@ -25,8 +25,10 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connecting: int = 200
     """`connect` commands in work at once; others are told to come back after a while."""
     max_unsent_bytes: int = 4 * 1024 * 1024
-    """Written to one connection and not yet proven, by a pong, to have arrived. Beyond it the
-    connection is ended with a code that makes it come back and catch up."""
+    """Written to one connection and not yet proven, by a pong, to have arrived. A connection that
+    stays beyond it for `slow_seconds` is ended with a code that makes it come back and catch
+    up."""
+    slow_seconds: float = 2.0
     ping_interval_seconds: float = 25.0
     """The longest time between two pings to a connection."""
     ping_spacing_seconds: float = 3.0
@@ -47,6 +49,12 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Waiting for their turn in one connection; beyond it: `rate_limited`."""
     max_sends_at_once: int = 64
     """Messages of one connection that may share its next transactions."""
+
+    @property
+    def max_burst_bytes(self) -> int:
+        """Unproven bytes that end a connection at once. They are mostly frames that all readers
+        of a group share."""
+        return 16 * self.max_unsent_bytes
 
     @property
     def max_line_bytes(self) -> int:
