@@ -39,6 +39,8 @@ PLAIN = settings(
 )
 LONG = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
+pytestmark = pytest.mark.may_block("what generates requests shares the interpreter with the node")
+
 schema = schemathesis.openapi.from_dict(describe())
 sampled = schemathesis.openapi.from_dict(describe())
 sampled.config.phases.coverage.enabled = False
