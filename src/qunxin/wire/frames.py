@@ -20,12 +20,12 @@ MAX_LINES: Final = 1_000
 """Commands in one frame."""
 MAX_DEPTH: Final = 64
 """Nesting of one command, whatever it carries."""
-MAX_CHANNELS: Final = 5_000
+MAX_CHANNELS: Final = 10_000
 """Positions in one `connect`."""
 MAX_BRACKETS: Final = 12_000
 MAX_QUOTES: Final = 140_000
-"""Arrays and objects, and quotation marks, in one command: about twice what the largest `connect`
-and the largest message need."""
+"""Arrays and objects, and quotation marks, in one command: more than the largest `connect` and
+the largest message need."""
 
 PING: Final = b"{}"
 """A ping from the server; the client answers with the same."""
