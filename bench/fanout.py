@@ -28,7 +28,7 @@ import uvloop
 from load import Crowd
 from population import names, populate
 from processes import ServerProcess, create_key, start_ceiling, start_qunxin
-from report import Figures, Run, fsync_microseconds, ratio, table
+from report import Figures, Run, fsync_microseconds, ratios_of, table
 
 WARM_UP_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 1.0
@@ -116,8 +116,7 @@ async def measure(side: Side, window: int, seconds: float) -> Run:
     crowd, timings = side.crowd, side.crowd.timings
     crowd.start(window)
     await asyncio.sleep(WARM_UP_SECONDS)
-    timings.ack_seconds.clear()
-    timings.delivery_seconds.clear()
+    timings.clear()
     deliveries, size, cpu = crowd.deliveries(), crowd.size(), side.server.cpu_seconds()
     own, began = time.process_time(), time.perf_counter()
     await asyncio.sleep(seconds)
@@ -130,6 +129,7 @@ async def measure(side: Side, window: int, seconds: float) -> Run:
         client_cpu_seconds=time.process_time() - own,
         ack_seconds=sorted(timings.ack_seconds),
         delivery_seconds=sorted(timings.delivery_seconds),
+        messages_per_frame=len(timings.delivery_seconds) / max(timings.frames, 1),
     )
     await crowd.drain()
     return run
@@ -189,7 +189,11 @@ def as_json(
             str(window): {name: each._asdict() for name, each in sides.items()}
             for window, sides in figures.items()
         },
-        "ratios": {str(window): ratio(sides) for window, sides in figures.items()},
+        "ratios": {
+            str(window): found._asdict()
+            for window, sides in figures.items()
+            if (found := ratios_of(sides)) is not None
+        },
     }
 
 

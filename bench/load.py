@@ -67,6 +67,13 @@ class Timings:
         self.sent_at: dict[str, float] = {}
         self.ack_seconds: list[float] = []
         self.delivery_seconds: list[float] = []
+        self.frames = 0
+
+    def clear(self) -> None:
+        """Begin to time and count anew."""
+        self.ack_seconds.clear()
+        self.delivery_seconds.clear()
+        self.frames = 0
 
 
 class Member(WSListener):
@@ -106,6 +113,7 @@ class Member(WSListener):
             self.timings.faults.append(f"closed: {frame.get_close_code()}")
         elif self.welcomed.done():
             self._size += len(payload)
+            self.timings.frames += 1
             now = time.perf_counter()
             for line in payload.split(b"\n"):
                 self.take(_decoder.decode(line), now)

@@ -21,6 +21,7 @@ class Run(NamedTuple):
     client_cpu_seconds: float
     ack_seconds: list[float]
     delivery_seconds: list[float]
+    messages_per_frame: float
 
 
 class Figures(NamedTuple):
@@ -36,6 +37,8 @@ class Figures(NamedTuple):
     client_busy: float
     """Share of one core. Above 0.95 the load, not the server, may have set the pace."""
     bytes_per_delivery: float
+    messages_per_frame: float
+    """As senders and probes saw it; a frame with a reply alone counts too."""
 
     @classmethod
     def of(cls, run: Run) -> Figures:
@@ -49,6 +52,7 @@ class Figures(NamedTuple):
             run.server_cpu_seconds / run.seconds,
             run.client_cpu_seconds / run.seconds,
             run.bytes / max(run.deliveries, 1),
+            run.messages_per_frame,
         )
 
     @classmethod
@@ -66,7 +70,8 @@ def percentile_ms(ascending: Sequence[float], percent: int) -> float:
 
 _HEAD = (
     f"{'W':>3} {'server':<8} {'deliveries/s':>13} {'per CPU-s':>11} {'ack p50':>8} {'p99 ms':>8} "
-    f"{'del. p50':>9} {'p99 ms':>8} {'server':>7} {'load':>6} {'bytes':>6} {'ratio':>6}"
+    f"{'del. p50':>9} {'p99 ms':>8} {'server':>7} {'load':>6} "
+    f"{'bytes':>6} {'/frame':>6} {'ratio':>6} {'CPU':>5}"
 )
 
 
@@ -74,31 +79,45 @@ def table(figures: dict[int, dict[str, Figures]], memory: dict[str, float]) -> s
     lines = [_HEAD]
     for window, sides in figures.items():
         for name, row in sides.items():
-            lines.append(_row(window, name, row, _ratio(name, sides)))
+            lines.append(_row(window, name, row, _ratios(name, sides)))
     for name, each in memory.items():
         lines.append(f"{name}: {each / 1024:.1f} KiB of resident memory per connection")
     return "\n".join(lines)
 
 
-def _row(window: int, name: str, row: Figures, ratio: str) -> str:
+def _row(window: int, name: str, row: Figures, ratios: str) -> str:
     return (
         f"{window:>3} {name:<8} {row.deliveries_per_second:>13,.0f} "
         f"{row.deliveries_per_cpu_second:>11,.0f} {row.ack_p50_ms:>8.2f} {row.ack_p99_ms:>8.2f} "
         f"{row.delivery_p50_ms:>9.2f} {row.delivery_p99_ms:>8.2f} {row.server_busy:>7.0%} "
-        f"{row.client_busy:>6.0%} {row.bytes_per_delivery:>6.0f} {ratio:>6}"
+        f"{row.client_busy:>6.0%} {row.bytes_per_delivery:>6.0f} "
+        f"{row.messages_per_frame:>6.1f} {ratios}"
     )
 
 
-def ratio(sides: dict[str, Figures]) -> float | None:
-    """The real server's deliveries per second over the ceiling's, where both were measured."""
+class Ratios(NamedTuple):
+    """The real server's figures over the ceiling's."""
+
+    deliveries_per_second: float
+    deliveries_per_cpu_second: float
+
+
+def ratios_of(sides: dict[str, Figures]) -> Ratios | None:
+    """None where only one of the two was measured."""
     if len(sides) < 2:
         return None
-    return sides["qunxin"].deliveries_per_second / sides["ceiling"].deliveries_per_second
+    ours, ceiling = sides["qunxin"], sides["ceiling"]
+    return Ratios(
+        round(ours.deliveries_per_second / ceiling.deliveries_per_second, 3),
+        round(ours.deliveries_per_cpu_second / ceiling.deliveries_per_cpu_second, 3),
+    )
 
 
-def _ratio(name: str, sides: dict[str, Figures]) -> str:
-    value = ratio(sides)
-    return f"{value:.2f}" if name == "qunxin" and value is not None else ""
+def _ratios(name: str, sides: dict[str, Figures]) -> str:
+    found = ratios_of(sides)
+    if name != "qunxin" or found is None:
+        return ""
+    return f"{found.deliveries_per_second:>6.2f} {found.deliveries_per_cpu_second:>5.2f}"
 
 
 def fsync_microseconds(folder: Path) -> float:
