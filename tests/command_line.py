@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import qunxin.owner  # noqa: F401 - what a command would otherwise import in its loop, slowly
 from qunxin.cli.app import run
 
 

@@ -56,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(
             description="The names under which clients may address this node (the `Host` header), "
-            "beside `localhost`, the loopback addresses and `host`. `*` takes any.",
+            "beside the loopback names, `host`, and the very address connected to. `*` takes any.",
         ),
     ] = ()
     allowed_origins: Annotated[
@@ -64,13 +64,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Web origins whose pages may use this node (`https://chat.example.org`), "
             "beside its own. `*` takes any.",
-        ),
-    ] = ()
-    trusted_proxies: Annotated[
-        tuple[str, ...],
-        Meta(
-            description="Addresses or networks of reverse proxies whose `X-Forwarded-For` and "
-            "`X-Forwarded-Proto` are believed.",
         ),
     ] = ()
     store: Annotated[

@@ -236,8 +236,7 @@ def _uvicorn_config(
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=False,  # nothing here depends on a client's address
         backlog=2048,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_seconds / 4),
     )

@@ -18,9 +18,12 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 import qunxin
 from command_line import CommandLine
+from qunxin.wire.codes import ERROR_NUMBERS
 from serving import ServerProcess, answer, run_cli
 
 
@@ -70,14 +73,8 @@ def test_for_people_it_says_what_to_do_next(server: ServerProcess) -> None:
     lines = [line.strip() for line in log.splitlines()]
     begin = next(n for n, line in enumerate(lines) if line.startswith("KEY="))
     script = "\n".join(["set -eu", *lines[begin : begin + 5]])
-    bin_folder = Path(sys.executable).parent
     done = subprocess.run(
-        ["bash", "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env={**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"},
+        ["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
     assert '"name":"爱丽丝 🍵"' in done.stdout
@@ -195,6 +192,59 @@ def _send_until_cut(
                 enough.set()
 
 
+def test_devices_are_answered_and_told_to_come_back(data_folder: Path) -> None:
+    """SIGTERM amid a burst of messages: each is answered, or was never begun; whoever reads
+    learns that coming back is right; whoever does not read delays the end by a bounded time."""
+    with ServerProcess(data_folder, "--shutdown-timeout-seconds", "8") as server:
+        with server.client() as client:
+            answer(client.put("/v1/users/alice", json={"name": "爱"}))
+            answer(client.put("/v1/groups/tea", json={"owner": "alice"}))
+        token = server.token("alice")
+        with _device(server, token) as device, _device(server, token):
+            for number in range(2, 102):
+                data = {"type": "group", "to": "tea", "text": f"第 {number} 条", "key": str(number)}
+                rpc = {"method": "message.send", "data": data}
+                device.send(json.dumps({"id": number, "rpc": rpc}))
+            replies = _replies(device, at_least=1)
+            stopping = threading.Thread(target=lambda: codes.append(server.stop()))
+            codes: list[int] = []
+            stopping.start()
+            replies |= _replies(device, at_least=1_000)
+            stopping.join(20)
+        assert codes == [0]
+        assert device.close_code == 4000
+        server.start()
+        with server.client() as client:
+            page = answer(client.get("/v1/conversations/group:tea/entries?after=1&limit=1000"))
+    kept = {int(entry["key"]): entry["position"] for entry in page["entries"]}
+    accepted = {n: r["rpc"]["data"]["position"] for n, r in replies.items() if "rpc" in r}
+    assert accepted == kept
+    refused = {r["error"]["code"] for r in replies.values() if "error" in r}
+    assert refused <= {ERROR_NUMBERS["shutting_down"]}
+
+
+@contextmanager
+def _device(server: ServerProcess, token: str) -> Iterator[ClientConnection]:
+    """A connected device that answers no pings."""
+    with connect(server.websocket_url, open_timeout=20, close_timeout=1) as socket_:
+        socket_.send(json.dumps({"id": 1, "connect": {"token": token}}))
+        assert "connect" in json.loads(str(socket_.recv(20)).splitlines()[0])
+        yield socket_
+
+
+def _replies(device: ClientConnection, at_least: int) -> dict[int, Any]:
+    """Replies by the number of their command, as many as asked for or until the connection
+    ends."""
+    found: dict[int, Any] = {}
+    try:
+        while len(found) < at_least:
+            lines = [json.loads(line) for line in str(device.recv(20)).splitlines()]
+            found |= {line["id"]: line for line in lines if "id" in line}
+    except ConnectionClosed:
+        pass
+    return found
+
+
 def test_a_backup_beside_the_running_server_opens(server: ServerProcess, tmp_path: Path) -> None:
     """It holds what was accepted, has another epoch, and nothing is overwritten."""
     with server.client() as client:
@@ -216,6 +266,16 @@ def test_a_backup_beside_the_running_server_opens(server: ServerProcess, tmp_pat
     epoch, text = asyncio.run(_read_backup(copy))
     assert epoch != sent["epoch"]
     assert text == body["text"]
+
+
+def test_a_backup_is_restored_as_its_help_says(folder_cli: CommandLine, tmp_path: Path) -> None:
+    """Put into an empty folder under its name it is that folder's database."""
+    folder_cli("user", "create", "alice", "--name", "备份 👩‍👩‍👧")
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    folder_cli("backup", str(restored / "messages.db"))
+    folder_cli.folder = restored
+    assert folder_cli("user", "show", "alice")["name"] == "备份 👩‍👩‍👧"
 
 
 async def _read_backup(copy: Path) -> tuple[str, str]:

@@ -85,7 +85,10 @@ def errors_shown(output: Output) -> Iterator[Output]:
 
 
 async def _run(settings: Settings, output: Output, work: Work) -> None:
+    fresh = not settings.data_folder.exists()
     async with AsyncExitStack() as stack:
         async with output.patience(f"Opening {settings.data} …"):
             control = await stack.enter_async_context(open_control(settings))
+        if fresh:
+            output.note(f"Made the data folder {settings.data_folder.absolute()}.")
         await work(control, output)

@@ -66,7 +66,10 @@ class Output:
         table = Table(*columns, box=None, pad_edge=False, header_style="bold")
         for row in rows:
             table.add_row(*(plain(cell) for cell in row))
-        self.screen.print(table)
+        if table.row_count:
+            self.screen.print(table)
+        else:
+            self.note("There are none.")
         for line in lines:
             self.screen.print(line, markup=False)
 

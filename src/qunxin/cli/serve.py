@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
+import sys
 from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -98,6 +100,7 @@ app.default(serve)
 
 def announce(output: Output, settings: Settings, facts: ServerFacts) -> None:
     """Say where the node is, and how to make a key and a token."""
+    program = _program()
     data = "" if settings.data == "qunxin-data" else f" --data {shlex.quote(settings.data)}"
     output.result(
         facts.as_json(),
@@ -109,12 +112,24 @@ def announce(output: Output, settings: Settings, facts: ServerFacts) -> None:
         "",
         "In another terminal: an API key, a user, and a token for the user's device.",
         "",
-        f"  KEY=$(qunxin key create demo{data})",
+        f"  KEY=$({program} key create demo{data})",
         *_curl(facts.url, "PUT", "/v1/users/alice", '{"name": "爱丽丝 🍵"}'),
         *_curl(facts.url, "POST", "/v1/tokens", '{"user": "alice"}'),
         "",
-        "Or without HTTP: qunxin user create, group create, send, token create (--help says all).",
+        "Or without HTTP, and without a key:",
+        "",
+        f"  {program} user create bob{data}",
+        f"  {program} --help",
     )
+
+
+def _program() -> str:
+    """How this program is called in a shell that knows no more than the one it was started in."""
+    if "UV_RUN_RECURSION_DEPTH" in os.environ:
+        return "uv run qunxin"
+    if sys.argv[0].endswith("__main__.py"):
+        return f"{shlex.quote(sys.executable)} -m qunxin"
+    return "qunxin"
 
 
 def _curl(url: str, method: str, path: str, body: str) -> tuple[str, str]:
