@@ -225,7 +225,7 @@ def _check_repeats(node: ServerProcess, journal: Journal) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.may_block("it waits for the server before the load and reads the logs after it")
 async def test_nothing_acknowledged_is_lost_or_doubled_by_kills(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
