@@ -250,7 +250,7 @@ async def test_a_host_is_needed_once(node: HttpNode, raw: RawConnection) -> None
         assert (await raw.answer()).status == 200
     twice = raw_request(node, "GET", "/health/live", "Host: localhost")
     await _problem(raw, twice, 400, "invalid_request")
-    await _problem(raw, b"GET /health/live HTTP/1.0\r\n\r\n", 421, "invalid_request")
+    await _problem(raw, b"GET /health/live HTTP/1.0\r\n\r\n", 400, "invalid_request")
 
 
 async def test_pages_of_other_sites_are_refused(node: HttpNode) -> None:

@@ -100,6 +100,8 @@ class Gateway:
         try:
             self._sites.check_host(host, None if server is None else server[0])
         except QunxinError as error:
+            if not host:
+                raise
             raise HttpStatusError(HTTPStatus.MISDIRECTED_REQUEST, error.facts["detail"]) from None
         origin = exchange.headers.get("origin")
         if origin is not None and self._sites.check_origin(origin, host):
