@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -14,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from serving import ServerProcess, answer
+from serving import ServerProcess, answer, run_cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 README = EXAMPLES.parent / "README.md"
+BEGIN = "uv run qunxin "
 
 
 def _run(name: str, *arguments: str, **environment: str) -> str:
@@ -89,6 +91,16 @@ def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(("group:tea 1 created", "broadcast:all", "inbox:bob 1 member"))
+
+
+def test_the_readmes_commands_run(data_folder: Path) -> None:
+    """What the README lets people type after the start works, in its order."""
+    lines = [line for line in README.read_text("utf-8").splitlines() if line.startswith(BEGIN)]
+    assert len(lines) >= 4
+    for line in lines:
+        done = run_cli(*shlex.split(line.removeprefix(BEGIN)), "--data", str(data_folder))
+        assert done.returncode == 0, done.stderr
+    assert "group:tea 2" in done.stdout
 
 
 def test_http_send(server: ServerProcess) -> None:

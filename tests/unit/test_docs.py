@@ -102,3 +102,12 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         if not path.exists() or (anchor and anchor not in _anchors(path)):
             broken.append(target)
     assert not broken
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    """Whoever follows the message finds every file where the page says."""
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    names = set(re.findall(r"`([\w./-]+\.py|[\w-]+(?:/[\w-]+)*/)`", text))
+    places = (ROOT, ROOT / "src" / "qunxin")
+    assert len(names) > 20
+    assert not {name for name in names if not any((place / name).exists() for place in places)}
