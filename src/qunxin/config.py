@@ -356,6 +356,8 @@ def _split(name: str, text: str) -> str | list[str]:
 
 
 def _check_parts(settings: Settings, found: Mapping[str, _Found]) -> None:
+    if settings.max_message_bytes > settings.max_body_bytes:
+        raise _invalid("max_message_bytes must not be above max_body_bytes")
     for name, only in (("store", "sqlite"), ("broker", "local")):
         value = getattr(settings, name)
         if value != only:

@@ -30,16 +30,16 @@ _OPENING_SECONDS: Final = 10.0
 """How long a folder may stay locked without a server that answers: another command at work, or
 a server that is starting or stopping."""
 _RETRY_SECONDS: Final = 0.05
+_NO_SERVER: Final = ("store_unavailable", "outcome_unknown")
+"""Nobody listens at a socket that a killed server left behind, or the server ends just now."""
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 
 
 class Control:
     """Calls the node that owns a folder, as its owner."""
 
-    def __init__(self, http: httpx.AsyncClient, *, running: bool) -> None:
+    def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self.running = running
-        """Whether a server runs on the folder."""
 
     async def call(self, operation: str, **fields: Any) -> dict[str, Any]:
         """The operation's answer. Fields that are None are left out. Raises `QunxinError`."""
@@ -116,20 +116,23 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
 
 
 async def find_server(folder: Path, stack: AsyncExitStack) -> Control | None:
-    """The running server's door, or None where no server answers on `folder`."""
+    """The running server's door, for as long as `stack`; None where no server answers on
+    `folder`."""
     if not (folder / SOCKET_NAME).exists():
         return None
-    path = stack.enter_context(short_socket_path(folder))
-    transport = httpx.AsyncHTTPTransport(uds=path)
-    client = httpx.AsyncClient(transport=transport, base_url=_BASE_URL, timeout=_TIMEOUT)
-    control = Control(await stack.enter_async_context(client), running=True)
-    try:
-        await control.facts()
-    except QunxinError as error:
-        if error.code == "store_unavailable":  # left behind by a server that was killed
-            return None
-        raise
-    return control
+    async with AsyncExitStack() as attempt:
+        path = attempt.enter_context(short_socket_path(folder))
+        transport = httpx.AsyncHTTPTransport(uds=path)
+        client = httpx.AsyncClient(transport=transport, base_url=_BASE_URL, timeout=_TIMEOUT)
+        control = Control(await attempt.enter_async_context(client))
+        try:
+            await control.facts()
+        except QunxinError as error:
+            if error.code in _NO_SERVER:
+                return None
+            raise
+        stack.push_async_exit(attempt.pop_all())
+        return control
 
 
 async def _open_here(settings: Settings, stack: AsyncExitStack, *, patient: bool) -> Control | None:
@@ -142,7 +145,7 @@ async def _open_here(settings: Settings, stack: AsyncExitStack, *, patient: bool
         return None
     transport = httpx.ASGITransport(build_owner_app(node, {"url": None}))
     client = httpx.AsyncClient(transport=transport, base_url=_BASE_URL, timeout=_TIMEOUT)
-    return Control(await stack.enter_async_context(client), running=False)
+    return Control(await stack.enter_async_context(client))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import errno
 import logging
 import math
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -33,6 +34,8 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _WAIT_FOR_FOLDER_SECONDS: Final = 5.0
 """How long another command may still hold the folder when a server starts."""
 _RETRY_SECONDS: Final = 0.05
+_OTHER_FILES: Final = 200
+"""Open files beside the realtime connections: the store's, HTTP requests, sockets."""
 
 
 class ServerFacts(msgspec.Struct, frozen=True):
@@ -59,6 +62,7 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts], None]
     port is in use or another process owns the folder.
     """
     stopping = asyncio.Event()
+    settings = _with_open_files(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(_stop_on_signals(stopping, settings.shutdown_timeout_seconds))
         listeners = stack.enter_context(_listening(settings.host, settings.port))
@@ -72,6 +76,22 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts], None]
         announce(facts)
         await stopping.wait()
     _log.info("stopped")
+
+
+def _with_open_files(settings: Settings) -> Settings:
+    """Raise this process's limit of open files to what `max_connections` needs; where the system
+    does not let it, the settings with as many connections as fit. Beyond them clients are told
+    to come back, instead of hanging unaccepted."""
+    wanted = settings.max_connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if allowed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed == wanted:
+        return settings
+    fitting = max(1, allowed - _OTHER_FILES)
+    _log.info("max_connections is lowered to %d: only %d open files are allowed", fitting, allowed)
+    return msgspec.structs.replace(settings, max_connections=fitting)
 
 
 # --- starting ---------------------------------------------------------------------------------

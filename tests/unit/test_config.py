@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from qunxin.config import SettingRow, Settings, environment_name, load_settings, setting_rows
 from qunxin.engine import EngineSettings
 from qunxin.errors import QunxinError
@@ -86,7 +87,9 @@ def test_every_number_is_bounded(row: SettingRow) -> None:
     told = refusal(environment={row.environment: str(below)})
     assert told.startswith(f"the environment variable {row.environment} must be")
     allowed = kind(least + (0.1 if row.bounds.startswith("above") else 0))
-    assert getattr(load_settings({row.name: allowed}, environment={}), row.name) == allowed
+    others = {"max_message_bytes": 1} if row.name == "max_body_bytes" else {}
+    settings = load_settings({row.name: allowed, **others}, environment={})
+    assert getattr(settings, row.name) == allowed
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,12 @@ def test_stores_and_brokers_of_other_versions_are_refused(name: str) -> None:
     told = refusal(flags={name: "postgresql://群:hunter2@db/qunxin"})
     assert f"--{name} asks for the {name} 'postgresql'; this version has" in told
     assert "hunter2" not in told
+
+
+def test_a_message_fits_into_a_body() -> None:
+    """Two limits that contradict each other are refused together."""
+    told = refusal(flags={"max_body_bytes": 60_000})
+    assert told == "max_message_bytes must not be above max_body_bytes"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
