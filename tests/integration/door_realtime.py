@@ -33,6 +33,7 @@ class RawClient(Device):
         self._waiting: dict[int, asyncio.Future[Json]] = {}
         self._socket: ClientConnection | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._paused = False
 
     # --- beginning and end -------------------------------------------------------------------
 
@@ -55,8 +56,21 @@ class RawClient(Device):
         for name, sub in subs.items():
             self.began(name, _start(sub))
 
+    def stop_reading(self) -> None:
+        """Leave everything that comes in the socket."""
+        assert self._socket is not None
+        self._socket.transport.pause_reading()
+        self._paused = True
+
+    def read_on(self) -> None:
+        assert self._socket is not None
+        self._socket.transport.resume_reading()
+        self._paused = False
+
     async def close(self) -> None:
-        if self._socket is not None:
+        if self._socket is not None and self._paused:
+            self._socket.transport.abort()
+        elif self._socket is not None:
             await self._socket.close()
         if self._pump is not None:
             await asyncio.wait([self._pump])
@@ -92,14 +106,19 @@ class RawClient(Device):
         assert self._socket is not None
         try:
             async for frame in self._socket:
-                for line in str(frame).splitlines():
+                for line in str(frame).split("\n"):
                     await self._hear(json.loads(line))
         except ConnectionClosed:
             pass  # its code and reason are kept below
-        self.ended = f"{self._socket.close_code} {self._socket.close_reason}"
+        finally:
+            self._over(f"{self._socket.close_code} {self._socket.close_reason}")
+
+    def _over(self, words: str) -> None:
+        """Nothing is heard any more: whoever waits for a reply is told."""
+        self.ended = words
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(Refusal("outcome_unknown", self.ended))
+                future.set_exception(Refusal("outcome_unknown", words))
                 future.exception()
         self.changed.set()
 
@@ -119,10 +138,10 @@ class RawClient(Device):
             await self._socket.send("{}")
 
     def _answered(self, line: Json) -> None:
-        future = self._waiting.pop(line["id"])
+        future = self._waiting.pop(line["id"], None)
         if "connect" in line:
             self._welcome(line["connect"]["subs"])
-        if future.done():
+        if future is None or future.done():
             return
         if "error" in line:
             error = line["error"]
@@ -191,6 +210,15 @@ class RealtimeDoor(HttpDoor):
         client = await self._open(user, {}, mute=True)
         self._devices.append(client)
         return client
+
+    async def say_anything(self, user: str, frame: str | bytes) -> None:
+        """Send a frame as it is over the user's device, and wait until it was answered or the
+        device ended: a ping behind it is answered in order."""
+        client = self._online(user)
+        assert client is not None
+        with contextlib.suppress(Refusal):
+            await client.say(frame)
+            await client.command("ping", {})
 
     async def restart(self) -> None:
         await super().restart()

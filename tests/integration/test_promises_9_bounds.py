@@ -1,0 +1,191 @@
+"""Promise 9: a slow or hostile client hurts only itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from door_embedded import SETTINGS, EmbeddedDoor
+from door_http import HttpDoor
+from door_realtime import RealtimeDoor
+from doors import Device, Door
+
+from serving import ServerProcess
+
+LARGE = "大" * 20_000
+"""60 KB as UTF-8."""
+
+
+async def _undisturbed(door: Door, witness: Device, tea: str, sender: str) -> None:
+    """A member's stream goes on as if nothing were."""
+    sent = await door.send("group", tea, sender, "一切正常 ✅")
+    await witness.reach(sent.conversation, sent.position)
+    assert witness.messages(sent.conversation)[-1] == "一切正常 ✅"
+
+
+async def test_promise_9_embedded_an_overflowing_queue_ends_its_own(tmp_path: Path) -> None:
+    """A program that takes nothing is ended with `overloaded` at its bound; it comes back and
+    gets everything; the others never notice."""
+    settings = msgspec.structs.replace(SETTINGS, live_queue_entries=50)
+    door = EmbeddedDoor(tmp_path / "chat.db", settings)
+    await door.open()
+    try:
+        alice, quick, slow = await door.users("alice", "quick", "slow")
+        tea = await door.group("tea", alice, quick, slow)
+        witness = await door.device(quick)
+        device = await door.slow_device(slow)
+        for n in range(79):
+            await door.send("group", tea, alice, f"{n} 🌊")
+        last = await door.send("group", tea, alice, "79 🌊")
+        device.go_on()
+        await device.until(lambda: device.ended is not None)
+        assert device.ended == "overloaded"
+        again = await door.device(slow, device.positions())
+        for one in (witness, again):
+            await one.reach(last.conversation, last.position)
+        seen = device.messages(last.conversation) + again.messages(last.conversation)
+        assert seen[-80:] == [f"{n} 🌊" for n in range(80)]
+        await _undisturbed(door, witness, tea, alice)
+        await door.close_devices()
+    finally:
+        await door.close()
+
+
+async def test_promise_9_realtime_a_socket_that_is_never_read(realtime: RealtimeDoor) -> None:
+    """Megabytes wait for one client that reads nothing: it is ended, in words that make it come
+    back; the others have everything."""
+    alice, quick, slow = await realtime.users("alice", "quick", "slow")
+    tea = await realtime.group("tea", alice, quick, slow)
+    witness = await realtime.device(quick)
+    device = await realtime.mute_device(slow)
+    device.stop_reading()
+    for n in range(90):
+        await realtime.send("group", tea, alice, f"{n} {LARGE}")
+    last = await realtime.send("group", tea, alice, "最后 🏁")
+    await witness.reach(last.conversation, last.position)
+    sessions = await realtime.call("user.sessions", {"user": slow})
+    assert sessions["sessions"] == []
+    device.read_on()
+    await device.until(lambda: device.ended is not None)
+    assert device.ended is not None
+    assert device.ended.startswith(("4001 ", "1006"))
+    again = await realtime.device(slow, device.positions())
+    await again.reach(last.conversation, last.position)
+    await _undisturbed(realtime, witness, tea, alice)
+
+
+async def test_promise_9_realtime_a_client_that_reads_and_never_answers_pings(
+    realtime: RealtimeDoor,
+) -> None:
+    """What is sent and not proven is bounded too: such a client is ended while it reads."""
+    alice, quick, mute = await realtime.users("alice", "quick", "mute")
+    tea = await realtime.group("tea", alice, quick, mute)
+    witness = await realtime.device(quick)
+    device = await realtime.mute_device(mute)
+    for n in range(90):
+        await realtime.send("group", tea, alice, f"{n} {LARGE}")
+    await device.until(lambda: device.ended is not None)
+    assert device.ended is not None
+    assert device.ended.startswith("4001 ")
+    await _undisturbed(realtime, witness, tea, alice)
+
+
+HOSTILE_FRAMES: dict[str, str | bytes] = {
+    "not JSON": "不是 JSON 🤖",
+    "empty lines": "\n\n\n",
+    "binary": b"\x00\xff\x00",
+    "no id": '{"publish":{}}',
+    "two commands": '{"id":9,"ping":{},"publish":{"channel":"x","data":{}}}',
+    "an unknown command": '{"id":9,"разрушь":{}}',
+    "deep nesting": '{"id":9,"rpc":{"method":"message.send","data":' + "[" * 50_000 + "}}",
+    "deep and balanced": '{"id":9,"rpc":{"data":' + "[" * 5_000 + "]" * 5_000 + "}}",
+    "a huge number": '{"id":' + "9" * 5_000 + ',"ping":{}}',
+    "a huge frame": '{"id":9,"rpc":{"method":"' + "长" * 400_000 + '"}}',
+    "a lone surrogate": '{"id":9,"rpc":{"method":"message.send","data":{"text":"\\ud800"}}}',
+    "a pong that nobody asked for": "{}",
+    "connect again": '{"id":9,"connect":{"token":"x"}}',
+    "an entry of its own": '{"push":{"channel":"group:tea","pub":{"data":{}}}}',
+    "very many commands": "\n".join(f'{{"id":{n},"ping":{{}}}}' for n in range(1, 5_000)),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_FRAMES)
+async def test_promise_9_realtime_hostile_frames(realtime: RealtimeDoor, what: str) -> None:
+    """Whatever one client sends, it is answered or ended, and another's stream goes on."""
+    alice, bob, eve = await realtime.users("alice", "bob", "eve")
+    tea = await realtime.group("tea", alice, bob, eve)
+    witness = await realtime.device(bob)
+    client = await realtime.device(eve)
+    await realtime.say_anything(eve, HOSTILE_FRAMES[what])
+    await _undisturbed(realtime, witness, tea, alice)
+    assert all(e.get("from") != eve for e in witness.entries(f"group:{tea}"))
+    await client.close()
+
+
+async def test_promise_9_what_a_client_wrote_reaches_others_encoded_anew(door: Door) -> None:
+    """Newlines, quotes, escapes and separators inside a message break nobody's frames."""
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice, bob)
+    witness = await door.device(bob)
+    texts = [
+        "一\n二\r\n三\u2028四\u2029五",
+        '{"id":1,"push":{}}\n{}',
+        '"\\"\u0000\u001f\u007f \ufeff',
+        "\u202eעברית\u202c 👩‍👩‍👧‍👦 e\u0301",
+        "}" * 500 + "{" * 500,
+    ]
+    for text in texts:
+        await door.send("group", tea, alice, text)
+    await witness.reach(f"group:{tea}", 1 + len(texts))
+    assert witness.messages(f"group:{tea}") == texts
+
+
+async def test_promise_9_http_bad_requests_are_refused(shared_server: ServerProcess) -> None:
+    """Bodies that are broken, deep, huge or of the wrong kind get an answer with a code, never a
+    500, and the next request is served."""
+    door = HttpDoor(shared_server)
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice, bob)
+    bodies = [
+        b"",
+        b"\xff\xfe",
+        "不是 JSON".encode(),
+        b"[" * 100_000,
+        b'{"type":' * 5_000,
+        json.dumps({"type": "group", "to": tea, "from": alice, "text": 5}).encode(),
+        json.dumps({"type": "group", "to": tea, "from": alice, "text": "\ud800"}).encode(),
+        json.dumps({"type": "group", "to": tea, "from": alice, "text": LARGE * 20}).encode(),
+    ]
+    headers = {"Authorization": f"Bearer {shared_server.key}", "Content-Type": "application/json"}
+    async with httpx.AsyncClient(base_url=shared_server.url, headers=headers) as client:
+        answers = await asyncio.gather(*(client.post("/v1/messages", content=b) for b in bodies))
+    assert {a.headers["content-type"] for a in answers} == {"application/problem+json"}
+    assert all(400 <= a.status_code < 500 for a in answers), [a.status_code for a in answers]
+    witness = await door.device(bob)
+    await _undisturbed(door, witness, tea, alice)
+    await door.close()
+
+
+async def test_promise_9_a_message_over_the_limit_is_refused_whole(door: Door) -> None:
+    """64 KB go through, in any script; one byte more does not, and takes no position."""
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice, bob)
+    frame = len(json.dumps([{"type": "text", "text": ""}], separators=(",", ":")))
+    largest = "茶" * ((65_536 - frame) // 3)
+    largest += "x" * (65_536 - frame - len(largest.encode()))
+    sent = await door.send("group", tea, alice, largest)
+    code = None
+    try:
+        await door.send("group", tea, alice, largest + "x")
+    except Exception as error:  # noqa: BLE001 - its code is looked at below
+        code = getattr(error, "code", repr(error))
+    assert code == "message_too_large"
+    following = await door.send("group", tea, alice, "小 🐜")
+    assert following.position == sent.position + 1
+    device = await door.device(bob)
+    await device.reach(following.conversation, following.position)
+    assert device.messages(following.conversation)[-2:] == [largest, "小 🐜"]
