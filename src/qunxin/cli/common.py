@@ -46,7 +46,12 @@ class Common:
     ] = None
     json: Annotated[
         bool,
-        Parameter(help="Print one JSON object on one line.", group=_COMMON, negative=""),
+        Parameter(
+            help="Print one JSON object on one line.",
+            group=_COMMON,
+            negative="",
+            show_default=False,
+        ),
     ] = False
     language: Annotated[
         str | None,

@@ -236,7 +236,7 @@ def mute(
     user: str | None = None,
     /,
     *,
-    off: Annotated[bool, Parameter(negative="")] = False,
+    off: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     common: Common | None = None,
 ) -> None:
     """Mute a member, or the whole group (its admins may still speak).
@@ -275,7 +275,7 @@ def dissolve(
     group: str,
     /,
     *,
-    yes: Annotated[bool, Parameter(negative="")] = False,
+    yes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     common: Common | None = None,
 ) -> None:
     """Dissolve a group for ever. Its members can still read what was said.

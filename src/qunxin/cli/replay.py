@@ -32,8 +32,8 @@ def replay(
     online: int = 200,
     kill: int = 0,
     seed: int = 0,
-    stress: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    stress: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     language: str | None = None,
 ) -> None:
     """Play logs of real group chats through real connections, and judge what everybody got.

@@ -59,7 +59,7 @@ Flags: Any = Parameter(name="*")(
 def serve(
     *,
     config: Path | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     language: str | None = None,
     flags: Any = None,
 ) -> None:

@@ -102,7 +102,7 @@ def erase(
     user: str,
     /,
     *,
-    yes: Annotated[bool, Parameter(negative="")] = False,
+    yes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     common: Common | None = None,
 ) -> None:
     """Erase an account for ever: its name, blocks and cursors go, its id is never used again.
@@ -172,7 +172,7 @@ def sessions(
     user: str,
     /,
     *,
-    end: Annotated[bool, Parameter(negative="")] = False,
+    end: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     common: Common | None = None,
 ) -> None:
     """List a user's connected devices, or end their connections.
