@@ -253,6 +253,21 @@ async def test_more_pending_commands_than_the_bound_are_refused(engine: Engine) 
         assert {r["error"]["code"] for r in replies if "error" in r} == {1301}
 
 
+async def test_commands_that_hold_too_much_together_are_refused(engine: Engine) -> None:
+    """However few they are; afterwards there is room again."""
+    async with tea_node(engine, max_pending_bytes=256 * 1024) as node:
+        alice = await node.client("alice")
+        for _ in range(2):
+            for i in range(10):
+                data = {"text": "重" * 20_000}
+                alice.send({"id": 100 + i, "publish": {"channel": TEA, "data": data}})
+            replies = [await alice.reply(100 + i) for i in range(10)]
+            refused = [reply["error"]["code"] for reply in replies if "error" in reply]
+            assert 0 < len(refused) < 10
+            assert set(refused) == {1301}
+        assert (await alice.call(publish={"channel": TEA, "data": {"text": "轻"}}))["publish"] == {}
+
+
 async def test_a_half_open_upgrade_leaves_nothing(engine: Engine, backend: Any) -> None:
     """Gone right after the request, before the answer."""
     async with tea_node(engine, websocket_backend=backend) as node:

@@ -113,6 +113,7 @@ class RealtimeGateway:
             self._tasks,
             max_pending=self.settings.max_pending_commands,
             max_sends=self.settings.max_sends_at_once,
+            max_bytes=self.settings.max_pending_bytes,
         )
 
     # --- writing -----------------------------------------------------------------------------

@@ -47,6 +47,8 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of one connection, twice as many at once; beyond it: `rate_limited`."""
     max_pending_commands: int = 256
     """Waiting for their turn in one connection; beyond it: `rate_limited`."""
+    max_pending_bytes: int = 1024 * 1024
+    """What the commands of one connection, waiting and under way, may hold together."""
     max_sends_at_once: int = 64
     """Messages of one connection that may share its next transactions."""
 
