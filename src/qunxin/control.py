@@ -32,6 +32,7 @@ a server that is starting or stopping."""
 _RETRY_SECONDS: Final = 0.05
 _NO_SERVER: Final = ("store_unavailable", "outcome_unknown")
 """Nobody listens at a socket that a killed server left behind, or the server ends just now."""
+_FACTS_SECONDS: Final = 5.0
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 
 
@@ -71,7 +72,8 @@ class Control:
 
     async def facts(self) -> dict[str, Any]:
         """What is known of the process that owns the folder: `pid`, `version`, `url`."""
-        return await self._answer(self._http.build_request("GET", "/control/facts"))
+        request = self._http.build_request("GET", "/control/facts", timeout=_FACTS_SECONDS)
+        return await self._answer(request)
 
     async def backup(self, path: Path) -> AsyncIterator[dict[str, int]]:
         """Write a backup to `path`, telling `bytes` of `total_bytes` on the way; it is whole and

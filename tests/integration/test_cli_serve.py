@@ -12,13 +12,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import qunxin
@@ -28,10 +28,13 @@ from serving import ServerProcess, answer, run_cli
 
 
 @contextmanager
-def started(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """`serve --json` on a free port of its own choice, and the facts that it prints."""
-    serve = ["serve", "--data", str(folder), "--port", "0", "--json", *options]
-    command = [sys.executable, "-m", "qunxin", *serve]
+def started(
+    folder: Path, *, before: tuple[str, ...] = ()
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """`serve --json` on a free port of its own choice, and the facts that it prints; `before`
+    goes before the command."""
+    serve = ["serve", "--data", str(folder), "--port", "0", "--json"]
+    command = [*before, sys.executable, "-m", "qunxin", *serve]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -117,6 +120,18 @@ def test_a_file_in_the_folders_place_is_refused_in_words(
             error = CommandLine(path, capsys).refusal(*command)
             assert error["code"] == "cannot_start"
             assert str(path) in error["detail"]
+
+
+def test_connections_are_limited_to_the_files_that_may_be_open(data_folder: Path) -> None:
+    """Where the system allows few, the node takes so many and no more."""
+    fewer_files = ("bash", "-c", 'ulimit -n 300; exec "$@"', "bash")
+    with started(data_folder, before=fewer_files) as (process, facts), ExitStack() as devices:
+        for _ in range(100):
+            devices.enter_context(connect(facts["websocket_url"], open_timeout=20))
+        with pytest.raises(InvalidStatus) as refused:
+            connect(facts["websocket_url"], open_timeout=20)
+        assert refused.value.response.status_code == 503
+    assert process.returncode == 0
 
 
 def test_a_killed_servers_folder_serves_again(data_folder: Path) -> None:
