@@ -69,7 +69,7 @@ async def test_promise_9_realtime_a_socket_that_is_never_read(realtime: Realtime
     last = await realtime.send("group", tea, alice, "最后 🏁")
     await witness.reach(last.conversation, last.position)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await realtime.call("user.sessions", {"user": slow}))["sessions"]:
+        while (await realtime.call("user.sessions", {"user": slow}))["sessions"]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     device.read_on()
     await device.until(lambda: device.ended is not None)
