@@ -121,12 +121,11 @@ class HttpDoor(Door):
         )  # fmt: skip
         rest = {name: value for name, value in fields.items()
                 if places.get(name) is not Place.PATH}  # fmt: skip
-        in_query = not row.has_body and row.method in ("GET", "DELETE")
         response = await self._client.request(
             row.method,
             self.server.url + path,
-            params=rest if in_query else None,
-            json=None if in_query else rest,
+            params=None if row.has_body else rest,
+            json=rest if row.has_body else None,
             headers={"Authorization": f"Bearer {credential}", "Accept-Language": language},
         )
         return _answer(response)
