@@ -107,6 +107,8 @@ class TamperingProxy:
 
 def pushed_entry(line: bytes) -> dict[str, Any] | None:
     """The entry that a line brings; None for any other line."""
+    if b'"pub"' not in line:
+        return None
     push = json.loads(line).get("push", {})
     data: dict[str, Any] | None = push.get("pub", {}).get("data")
     return data

@@ -24,9 +24,7 @@ class Defect:
         self._seen: dict[tuple[str, str], int] = {}
 
     def is_target(self, wire: Wire, line: bytes) -> bool:
-        if self.struck or b'"pub"' not in line:
-            return False
-        entry = pushed_entry(line)
+        entry = None if self.struck else pushed_entry(line)
         if entry is None or entry["type"] != "group" or entry["from"] == wire.user:
             return False
         stream = (wire.user, entry["conversation"])
@@ -88,7 +86,7 @@ class SentToAFormerMember(Defect):
         self._left: dict[str, Wire] = {}
 
     def __call__(self, wire: Wire, line: bytes) -> list[bytes]:
-        entry = pushed_entry(line) if b'"pub"' in line else None
+        entry = pushed_entry(line)
         if entry is not None and entry["type"] == "left" and entry["users"] == [wire.user]:
             self._left.setdefault(entry["conversation"], wire)
         elif entry is not None and entry["type"] == "group" and not self.struck:
@@ -138,10 +136,10 @@ async def _replay(server: ServerProcess, tamper: Tamper) -> ReplayReport:
     ids=lambda value: type(value).__name__ if isinstance(value, Defect) else "",
 )
 async def test_a_planted_defect_is_what_is_reported(
-    server: ServerProcess, defect: Defect, faults: dict[str, int]
+    shared_server: ServerProcess, defect: Defect, faults: dict[str, int]
 ) -> None:
     """Exactly that number, and a verdict that fails; without a defect, a verdict that passes."""
-    report = await _replay(server, defect)
+    report = await _replay(shared_server, defect)
     assert defect.struck == 1
     assert {name: getattr(report, name) for name in FAULTS if getattr(report, name)} == faults
     assert report.verdict == ("failed" if faults else "passed")

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-from qunxin.model import EventType
+from qunxin.model import BROADCAST, EventType
 from qunxin.replay.plan import NO_SLOT, Chronicle, Message, Plan
 from qunxin.replay.records import RELOADED, Journal, Observation, Observations, Record
 
@@ -74,9 +74,15 @@ class _Reading:
 
 
 class Judge:
-    """Reads every observation once, then each participant's record."""
+    """Reads every observation once, then each participant's record.
 
-    def __init__(self, plan: Plan, journal: Journal, observations: Observations) -> None:
+    `shared`: others use the server too, so that there may be broadcasts that are not of the plan.
+    """
+
+    def __init__(
+        self, plan: Plan, journal: Journal, observations: Observations, *, shared: bool = False
+    ) -> None:
+        self._shared = shared
         self._plan = plan
         self._journal = journal
         self._by_key = {message.key: message for message in plan.messages}
@@ -99,7 +105,14 @@ class Judge:
     def _read(self, seen: Observation) -> _Reading:
         if seen.type in (EventType.HIDDEN, RELOADED) or seen.channel.startswith("inbox:"):
             return _Reading(seen.channel, NO_SLOT, ignored=True)
+        if self._shared and seen.channel == str(BROADCAST) and self._is_of_others(seen):
+            return _Reading(seen.channel, NO_SLOT, ignored=True)
         return self._read_message(seen) if seen.is_message else self._read_event(seen)
+
+    def _is_of_others(self, seen: Observation) -> bool:
+        if seen.is_message:
+            return seen.key not in self._by_key
+        return seen.offset not in self._slots.get(seen.channel, {})
 
     def _read_message(self, seen: Observation) -> _Reading:
         message = self._by_key.get(seen.key or "")

@@ -145,7 +145,7 @@ class _Replay:
         return self._outcome(findings, played - started, ended - started)
 
     def _judge(self) -> Findings:
-        judge = Judge(self._plan, self._journal, self._observations)
+        judge = Judge(self._plan, self._journal, self._observations, shared=self._own is None)
         return judge.judge({user: one.record for user, one in self._participants.items()})
 
     def _outcome(self, found: Findings, playing: float, all_in: float) -> ReplayOutcome:
