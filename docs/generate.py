@@ -19,6 +19,7 @@ import msgspec
 from rich.console import Console
 
 from qunxin.cli.app import app as cli
+from qunxin.cli.app import load_all
 from qunxin.config import setting_rows
 from qunxin.embed import open as open_engine
 from qunxin.engine import Engine
@@ -227,6 +228,7 @@ def realtime_page() -> str:
 
 def command_line_page() -> str:
     """The help of every command."""
+    load_all()
     return "\n\n".join([COMMAND_LINE_INTRO, *_help_of(())])
 
 

@@ -52,7 +52,7 @@ class CommandLine:
         """The error that a command tells of as JSON; it must end with exit code 1."""
         done = self.run(*arguments, "--json")
         assert (done.code, done.out) == (1, ""), done
-        return json.loads(done.err)["error"]
+        return json.loads(done.err.splitlines()[-1])["error"]
 
 
 @contextmanager

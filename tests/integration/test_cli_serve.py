@@ -165,6 +165,26 @@ def test_a_signal_stops_it_in_order(data_folder: Path, number: signal.Signals) -
         assert process.wait(10) == 0
 
 
+UPGRADE = (
+    b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\n\r\n"
+)
+
+
+def test_a_second_signal_stops_it_at_once(data_folder: Path) -> None:
+    """While a device that does not answer is waited for; the exit code tells of it."""
+    with started(data_folder) as (process, facts):
+        address = ("127.0.0.1", facts["port"])
+        with socket.create_connection(address) as mute:
+            mute.sendall(UPGRADE)
+            assert mute.recv(1_000).startswith(b"HTTP/1.1 101")
+            process.send_signal(signal.SIGTERM)
+            assert mute.recv(100)[:1] == b"\x88"  # a close frame, which is not answered
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(3) == 1
+
+
 def test_what_was_accepted_before_the_stop_is_there_after_it(data_folder: Path) -> None:
     """Sends go on while SIGTERM comes: every one is answered or cut off, and each that was
     answered 201 is in the log, once, in order."""

@@ -40,12 +40,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     os.umask(0o077)  # whatever is written here is its owner's alone
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0].startswith("-"):
-        _load_all()
+        load_all()
     app(given, result_action="return_none")
     return 0
 
 
-def _load_all() -> None:
+def load_all() -> None:
     """The overview shows the first line of each command's help."""
     for name in _COMMANDS:
         app[name]

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from qunxin.cli.common import Common, run_on_folder
 from qunxin.cli.output import Output
 from qunxin.control import Control
+from qunxin.errors import QunxinError
 from qunxin.model import MessageType, Require
 
 app = App(name="send")
@@ -53,11 +54,17 @@ def send(
     key
         The idempotency key: a repeat with the same key is not sent twice. By default a new one.
     """
+    name = key or uuid4().hex
     words = sys.stdin.read().rstrip("\n") if text == "-" else text
 
     async def work(control: Control, output: Output) -> None:
-        fields: dict[str, Any] = {"from": from_, "require": require, "key": key or uuid4().hex}
-        receipt = await control.call("message.send", type=type_, to=to, text=words, **fields)
+        fields: dict[str, Any] = {"from": from_, "require": require, "key": name}
+        try:
+            receipt = await control.call("message.send", type=type_, to=to, text=words, **fields)
+        except QunxinError as error:
+            if error.code == "outcome_unknown":
+                output.note(f"Repeat it safely: add --key {name}")
+            raise
         place = f"{receipt['conversation']} {receipt['position']}"
         again = " (it had been sent before)" if receipt["duplicate"] else ""
         output.result(
