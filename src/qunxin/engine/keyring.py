@@ -29,7 +29,7 @@ class NewApiKey(msgspec.Struct, frozen=True):
 class KeyOperations(Core):
     """Keys for programs that act for users."""
 
-    _keys: dict[str, ApiKey] | None = None
+    _keys: dict[str, tuple[ApiKey, Caller]] | None = None
     _key_changes = 0
 
     async def create_key(
@@ -75,21 +75,23 @@ class KeyOperations(Core):
         keys = await self._known_keys()
         parts = secret.split("_", 2)
         found = keys.get(parts[1]) if len(parts) == 3 and parts[0] == _PREFIX else None
-        if found is None or not secrets.compare_digest(found.digest, _digest(secret)):
+        if found is None or not secrets.compare_digest(found[0].digest, _digest(secret)):
             raise QunxinError("unauthenticated", detail="the API key is not known")
-        if found.revoked is not None:
+        key, caller = found
+        if key.revoked is not None:
             raise QunxinError("unauthenticated", detail="the API key has been revoked")
-        return Caller.as_key(frozenset(Scope(name) for name in found.scopes), found.id)
+        return caller
 
     def _forget_keys(self) -> None:
         self._keys = None
         self._key_changes += 1
 
-    async def _known_keys(self) -> dict[str, ApiKey]:
-        """All keys by id, kept where none changed while they were read."""
+    async def _known_keys(self) -> dict[str, tuple[ApiKey, Caller]]:
+        """All keys by id, each with the caller it makes; kept where none changed while they
+        were read."""
         while self._keys is None:
             changes = self._key_changes
-            read = {key.id: key for key in await self.store.read_api_keys()}
+            read = {key.id: (key, _caller(key)) for key in await self.store.read_api_keys()}
             if changes == self._key_changes:
                 self._keys = read
         return self._keys
@@ -103,6 +105,10 @@ def _check_scopes(scopes: Iterable[str] | None) -> frozenset[Scope]:
     except ValueError:
         known = ", ".join(Scope)
         raise QunxinError("invalid_request", detail=f"scopes: some of {known}") from None
+
+
+def _caller(key: ApiKey) -> Caller:
+    return Caller.as_key(frozenset(Scope(name) for name in key.scopes), key.id)
 
 
 def _digest(secret: str) -> bytes:
