@@ -9,10 +9,8 @@ same.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -21,10 +19,10 @@ import httpx
 import msgspec
 
 from qunxin.config import Settings
+from qunxin.control_socket import SOCKET_NAME, short_socket_path
 from qunxin.errors import ERRORS, QunxinError
 from qunxin.gateways.operations import OPERATIONS, Operation, Place
 
-SOCKET_NAME: Final = "control.sock"
 _BASE_URL: Final = "http://localhost"
 _OPENING_SECONDS: Final = 10.0
 """How long a folder may stay locked without a server that answers: another command at work, or
@@ -148,44 +146,6 @@ async def _open_here(settings: Settings, stack: AsyncExitStack, *, patient: bool
     transport = httpx.ASGITransport(build_owner_app(node, {"url": None}))
     client = httpx.AsyncClient(transport=transport, base_url=_BASE_URL, timeout=_TIMEOUT)
     return Control(await stack.enter_async_context(client))
-
-
-@contextmanager
-def short_socket_path(folder: Path) -> Iterator[str]:
-    """A path of the folder's socket that fits into a socket address (107 bytes), while open.
-
-    A longer one goes through the folder's descriptor under ``/proc``.
-    """
-    path = folder.absolute() / SOCKET_NAME
-    if len(os.fsencode(path)) <= 100:
-        yield str(path)
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def control_socket(folder: Path) -> Iterator[socket.socket]:
-    """The listening end in `folder`, for its owner only; gone at the end.
-
-    Only the process that holds the folder's lock may call this: what it finds there was left
-    behind.
-    """
-    path = folder / SOCKET_NAME
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with short_socket_path(folder) as short:
-            listener.bind(short)
-        path.chmod(0o600)
-        yield listener
-    finally:
-        listener.close()
-        with suppress(FileNotFoundError):
-            path.unlink()
 
 
 def _build_request(

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from qunxin.config import Settings
-from qunxin.control import control_socket, find_server
+from qunxin.control_socket import control_socket
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, build_app, http_protocol
@@ -114,6 +114,9 @@ async def _owning_node(settings: Settings) -> AsyncIterator[Node]:
 
 async def _check_free(settings: Settings) -> None:
     """Refuse where a server answers in the folder."""
+    # Asking takes a client library, which a server that starts can do without.
+    from qunxin.control import find_server  # noqa: PLC0415
+
     async with AsyncExitStack() as stack:
         other = await find_server(settings.data_folder, stack)
         if other is None:

@@ -13,7 +13,8 @@ import pytest
 
 from qunxin import control
 from qunxin.config import Settings
-from qunxin.control import control_socket, open_control
+from qunxin.control import open_control
+from qunxin.control_socket import SOCKET_NAME, control_socket
 from qunxin.errors import QunxinError
 from qunxin.folder import owned_folder, prepare_folder
 
@@ -57,7 +58,7 @@ async def test_a_socket_that_was_left_behind_is_in_nobodys_way(
     """Nobody listens there any more: the node is opened here."""
     prepare_folder(data_folder)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(data_folder / control.SOCKET_NAME))
+        listener.bind(str(data_folder / SOCKET_NAME))
     async with open_control(settings) as door:
         assert (await door.facts())["pid"] == os.getpid()
 
@@ -65,7 +66,7 @@ async def test_a_socket_that_was_left_behind_is_in_nobodys_way(
 def test_the_socket_is_its_owners_alone(data_folder: Path) -> None:
     """Also where one was left behind; and it goes when its maker does."""
     prepare_folder(data_folder)
-    path = data_folder / control.SOCKET_NAME
+    path = data_folder / SOCKET_NAME
     path.write_text("不是套接字")
     with control_socket(data_folder):
         status = path.stat()

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import Group, Parameter
 
+from qunxin.cli.exits import errors_shown
 from qunxin.cli.output import Output, preferred_language
 from qunxin.config import Settings, load_settings
 from qunxin.control import Control, open_control
-from qunxin.errors import QunxinError
-
-REFUSED: Final = 1
-USAGE: Final = 2
-INTERRUPTED: Final = 130
 
 _COMMON: Final = Group("Common options", sort_key=100)
 
@@ -75,18 +70,6 @@ def run_on_folder(common: Common | None, work: Work) -> None:
     common = common or Common()
     with errors_shown(common.output) as output:
         asyncio.run(_run(common.settings(), output, work))
-
-
-@contextmanager
-def errors_shown(output: Output) -> Iterator[Output]:
-    """Turn an error into words and an exit code; an interruption into the shell's own code."""
-    try:
-        yield output
-    except QunxinError as error:
-        output.error(error)
-        sys.exit(USAGE if error.code == "invalid_settings" else REFUSED)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 async def _run(settings: Settings, output: Output, work: Work) -> None:

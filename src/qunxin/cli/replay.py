@@ -12,7 +12,7 @@ from typing import Annotated
 import uvloop
 from cyclopts import App, Parameter
 
-from qunxin.cli.common import REFUSED, errors_shown
+from qunxin.cli.exits import REFUSED, errors_shown
 from qunxin.cli.output import Output, preferred_language
 from qunxin.replay.options import ReplayOptions, parse_speed
 from qunxin.replay.report import ReplayOutcome, print_outcome, shown_progress

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import uvloop
 from cyclopts import App, Group, Parameter
 
-from qunxin.cli.common import errors_shown
+from qunxin.cli.exits import errors_shown
 from qunxin.cli.output import Output, preferred_language
 from qunxin.config import SettingRow, Settings, load_settings, setting_rows
 from qunxin.ops.logs import configure_logs
