@@ -256,6 +256,8 @@ class Participant:
             stream.subscribed = False
         for conversation, start in reply.subs.items():
             self.subscribed(conversation, start)
+        for conversation, stream in list(self.streams.items()):
+            self._load_rest(conversation, stream)  # what the last connection did not live to see
         self._tell()
 
     def disconnected(self, link: _Link) -> None:

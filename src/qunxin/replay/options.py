@@ -30,7 +30,7 @@ class ReplayOptions:
     seed: int = 0
     stress: bool = False
     quiet_seconds: float = 15.0
-    give_up_seconds: float = 120.0
+    give_up_seconds: float = 300.0
     """How long one step may take, retries and restarts of the server included."""
     progress: Speak | None = None
 
