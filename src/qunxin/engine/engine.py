@@ -86,14 +86,15 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations):
         self.tasks.start("sweep", self._sweep())
 
     async def close(self) -> None:
-        """Refuse what is new, answer what was accepted, end the sessions, close the store."""
+        """Refuse what is new, answer what was accepted and hand it to the sessions in step, end
+        them, close the store."""
         if self._closing:
             return
         self._closing = True
-        for session in self._all_sessions():
-            session.end(CloseReason.SHUTTING_DOWN)
         await self.cursors.flush()
         await self.committer.close()
+        for session in self._all_sessions():
+            session.end(CloseReason.SHUTTING_DOWN)
         await self.tasks.close()
         await self._broker.close()
         await self.store.close()
