@@ -22,6 +22,8 @@ class TransportError(Exception):
 
 
 class Response(NamedTuple):
+    """A whole answer, its body as it came."""
+
     status: int
     body: bytes
 
