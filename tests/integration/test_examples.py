@@ -47,7 +47,7 @@ def _running(name: str, **environment: str) -> Iterator[None]:
 
 def _eventually(find: Callable[[], Any]) -> Any:
     """What `find` gives as soon as it gives something."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         found = find()
         if found:
@@ -118,6 +118,7 @@ def test_http_send(server: ServerProcess) -> None:
     assert page["entries"][-1]["content"] == [{"type": "text", "text": "你好，大家 👩‍👩‍👧"}]
 
 
+@pytest.mark.timeout(120)
 def test_bot_echo(server: ServerProcess) -> None:
     """The bot answers what was written while it was away, and what is written now, each once."""
     with server.client() as api:
