@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +92,37 @@ def test_the_command_line_prints_one_object_last() -> None:
         "verdict",
     ]
     check_clean(msgspec.convert(found, ReplayReport))
+
+
+def _children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children")
+    return [int(child) for child in listed.read_text("ascii").split()] if listed.exists() else []
+
+
+def _listens(process: int) -> bool:
+    """Whether it is a server that has begun to keep something in its folder."""
+    command = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    if b"serve" not in command:
+        return False
+    folder = Path(command[command.index(b"--data") + 1].decode())
+    return any(folder.glob("*.db"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_replay_that_is_ended_takes_its_server_along(tmp_path: Path) -> None:
+    """SIGTERM in the middle: no server and no folder is left behind."""
+    command = [sys.executable, "-m", "qunxin", "replay", *map(str, SAMPLES), "--speed", "real"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment) as process:
+        until = time.monotonic() + 40
+        while not any(_listens(child) for child in _children(process.pid)):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        (server,) = _children(process.pid)
+        process.terminate()
+        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{server}").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:

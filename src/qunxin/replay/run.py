@@ -7,10 +7,13 @@ import random
 import re
 import secrets
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -32,6 +35,7 @@ from qunxin.replay.stress import plan_stress
 
 _clock = time.perf_counter
 _NOTES_LIMIT: Final = 40
+_TERMINATED: Final = "SIGTERM"
 _LAST_KILL_SHARE: Final = 0.95
 """No kill is due after this share of the work, so that each finds something going on."""
 
@@ -45,13 +49,32 @@ async def run_replay(options: ReplayOptions) -> ReplayOutcome:
     check_options(options)
     plan = await asyncio.to_thread(make_plan, options)
     try:
-        async with _server(options) as (url, key, own):
-            return await _Replay(plan, options, url, key, own).run()
+        with _ended_in_order():
+            async with _server(options) as (url, key, own):
+                return await _Replay(plan, options, url, key, own).run()
     except BaseExceptionGroup as group:
         refusal = group.subgroup(QunxinError)
         if refusal is None:
             raise
         raise _first(refusal) from group
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the replay's own server too, and removes its folder; then this process."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop.add_signal_handler(signal.SIGTERM, task.cancel, _TERMINATED)
+    try:
+        yield
+    except asyncio.CancelledError as cancelled:
+        if cancelled.args == (_TERMINATED,):
+            sys.exit(128 + signal.SIGTERM)
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def make_plan(options: ReplayOptions) -> Plan:
@@ -91,7 +114,7 @@ async def _server(options: ReplayOptions) -> AsyncIterator[tuple[str, str, OwnSe
         async with OwnServer(folder) as own:
             yield own.url, await own.make_key(), own
     finally:
-        shutil.rmtree(folder)
+        await asyncio.to_thread(shutil.rmtree, folder)
 
 
 class _Replay:

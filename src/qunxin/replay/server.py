@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import IO, Final, Self
 
-import httpx
 import msgspec
 
 from qunxin.errors import QunxinError
+from qunxin.replay.http import HttpClient, TransportError
 
 _START_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.02
@@ -101,14 +101,17 @@ class OwnServer:
         )
 
     async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
+        http = HttpClient(self.url, 1, _START_SECONDS)
         try:
-            async with asyncio.timeout(_START_SECONDS), httpx.AsyncClient(trust_env=False) as http:
-                while not await _is_ready(http, self.url):
+            async with asyncio.timeout(_START_SECONDS):
+                while not await _is_ready(http):
                     if process.returncode is not None:
                         raise QunxinError("cannot_start", detail=self._last_words())
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             raise QunxinError("cannot_start", detail=self._last_words()) from None
+        finally:
+            http.close()
 
     def _log(self) -> Path:
         return self.folder / "replay-server.log"
@@ -117,10 +120,10 @@ class OwnServer:
         return self._log().read_bytes()[-2000:].decode(errors="replace")
 
 
-async def _is_ready(http: httpx.AsyncClient, url: str) -> bool:
+async def _is_ready(http: HttpClient) -> bool:
     try:
-        return (await http.get(f"{url}/health/ready")).is_success
-    except httpx.TransportError:
+        return (await http.request("GET", "/health/ready", {})).is_success
+    except TransportError:
         return False
 
 
