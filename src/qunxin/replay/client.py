@@ -103,8 +103,8 @@ class Stream:
         self.ended_at = 0
         """The last position to be read, as the inbox told."""
         self.repeated: int | None = None
-        """A subscription that the server began below `position`, as it did not know it, has been
-        repeated up to here."""
+        """A subscription that the server began below what the device has or is loading, as it
+        did not know of that, has been repeated up to here."""
 
 
 class Participant:
@@ -273,7 +273,8 @@ class Participant:
         if stream.epoch not in ("", start.epoch):
             self._forget(conversation, stream)
         stream.epoch = start.epoch
-        stream.repeated = start.offset if repeats and start.offset < stream.position else None
+        is_below = stream.held is not None or start.offset < stream.position
+        stream.repeated = start.offset if repeats and is_below else None
         for publication in start.publications if start.recovered else ():
             known = self._around.lines.publication(conversation, publication)
             self.see(known, self._around.clock())
@@ -374,6 +375,8 @@ class Participant:
         limit = _PAGE if through is None else min(_PAGE, through - after)
         question = {"conversation": conversation, "after": after, "limit": limit}
         data = msgspec.json.decode(await self.call("conversation.entries", question))
+        stream = self._stream(conversation)
+        stream.epoch = stream.epoch or data["epoch"]
         known = [self._around.lines.entry(conversation, entry) for entry in data["entries"]]
         return [one for one in known if through is None or one.offset <= through]
 
