@@ -171,7 +171,7 @@ class RealtimeDoor(HttpDoor):
     pushes = True
 
     def acts_as(self, user: str | None) -> str | None:
-        return user
+        return None if user in self.inactive else user
 
     async def call(
         self, operation: str, fields: Json, by: str | None = None, language: str = "en"

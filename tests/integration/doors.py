@@ -157,6 +157,8 @@ class Door(ABC):
 
     def __init__(self) -> None:
         self._devices: list[Device] = []
+        self.inactive: set[str] = set()
+        """Users who may not connect: a key acts for them, whatever the door does otherwise."""
 
     # --- how it travels ----------------------------------------------------------------------
 
@@ -260,6 +262,21 @@ class Door(ABC):
         if type is not None:
             given["type"] = type
         by = sender if own else self.acts_as(sender)
+        return await self._send(given, sender, by, language)
+
+    async def send_by_key(
+        self,
+        type: str,  # noqa: A002 - the field's own word
+        to: str | None,
+        sender: str | None,
+        text: str,
+    ) -> Receipt:
+        """The same by a key that acts for the sender, whatever the door does otherwise."""
+        return await self._send({"type": type, "to": to, "text": text}, sender, None, "en")
+
+    async def _send(
+        self, given: Json, sender: str | None, by: str | None, language: str
+    ) -> Receipt:
         if by is None and sender is not None:
             given["from"] = sender
         given = {name: value for name, value in given.items() if value is not None}
@@ -279,8 +296,12 @@ class Door(ABC):
 
     async def page(self, conversation: str, reader: str | None = None, **fields: int) -> Page:
         """A page as `reader` may see it; as everything is, where there is none."""
+        return await self._page(conversation, reader, self.acts_as(reader), fields)
+
+    async def _page(
+        self, conversation: str, reader: str | None, by: str | None, fields: dict[str, int]
+    ) -> Page:
         given: Json = {"conversation": conversation, **fields}
-        by = self.acts_as(reader)
         if by is None and reader is not None:
             given["as"] = reader
         return msgspec.convert(await self.call("conversation.entries", given, by), Page)
@@ -289,10 +310,22 @@ class Door(ABC):
         self, conversation: str, reader: str | None = None, after: int = 0
     ) -> list[Json]:
         """Everything above `after` that `reader` may see, hidden ranges included."""
+        return await self._read_all(conversation, reader, self.acts_as(reader), after)
+
+    async def read_all_by_key(
+        self, conversation: str, reader: str | None = None, after: int = 0
+    ) -> list[Json]:
+        """The same by a key, whatever the door does otherwise."""
+        return await self._read_all(conversation, reader, None, after)
+
+    async def _read_all(
+        self, conversation: str, reader: str | None, by: str | None, after: int
+    ) -> list[Json]:
         entries: list[Json] = []
         following: int | None = after
         while following is not None:
-            page = await self.page(conversation, reader, after=following, limit=500)
+            fields = {"after": following, "limit": 500}
+            page = await self._page(conversation, reader, by, fields)
             entries += page.entries
             following = page.next_after
         return entries
