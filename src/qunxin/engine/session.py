@@ -79,6 +79,7 @@ class Session:
         self._inbox = str(Conversation.inbox(user))
         self._inbox_known = 0
         self._left: dict[str, int] = {}
+        """By conversation that the user is not in now: how far this device was given it."""
         self._noted: dict[str, int] = {}
         """By conversation: the position of the latest joining that the inbox told of."""
         self._unmarked: dict[str, Subscription] = {}
@@ -114,6 +115,11 @@ class Session:
             known = inbox if row.conversation == self._inbox else None
             self._begin(known or self._add(row.conversation, 0), start)
         self.starts = tuple(starts)
+        self._left.update(
+            (name, at.position)
+            for name, at in positions.items()
+            if name not in rows and at.epoch == store.epoch and at.position > 0
+        )
         if self._closed:
             raise QunxinError("shutting_down")
 
@@ -351,9 +357,10 @@ class Session:
     def _plan_gained(self, row: ConversationRow) -> SubscriptionStart:
         """On from what this session was given of the conversation before, so that the time
         outside is a hidden range like any other; else from what none of the user's devices has
-        proved to have."""
+        proved to have, and no later than the joining: this device was there."""
         epoch, settings = self._context.store.epoch, self._context.settings
-        position = Position(epoch, self._left.get(row.conversation) or row.start)
+        begun = min(row.start, max(0, row.joined - 1))
+        position = Position(epoch, self._left.get(row.conversation) or begun)
         start = plan_start(row, position, epoch, settings.recovery_budget_entries)
         return msgspec.structs.replace(start, asked=False)
 
