@@ -125,7 +125,8 @@ class AddMembers(msgspec.Struct, frozen=True):
 class RemoveMember(msgspec.Struct, frozen=True):
     """Append `left` and end the membership at it; `ceased` in the inbox. Result:
     `MembersResult`. Refused: `group_not_found`, `group_dissolved`, `not_a_member`,
-    `last_owner` (other members remain and no other owner)."""
+    `last_owner` (other members remain and no other owner; erased owners do not count, and one of
+    them may always be removed)."""
 
     group: str
     user: str
