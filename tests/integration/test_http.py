@@ -97,7 +97,7 @@ async def test_a_repeat_answers_200_with_the_first_outcome(tea: HttpNode) -> Non
 async def test_the_key_may_come_in_a_header(tea: HttpNode) -> None:
     """`Idempotency-Key` is the body's `key`; both may agree, must not differ, and a read does
     not care."""
-    header = {"Idempotency-Key": "早安-7".encode()}
+    header = {b"Idempotency-Key": "早安-7".encode()}
     first = await tea.api.post("/v1/messages", json=_message(), headers=header)
     again = await tea.api.post("/v1/messages", json=_message(key="早安-7"), headers=header)
     assert (first.status_code, again.status_code) == (201, 200)

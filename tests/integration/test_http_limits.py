@@ -137,8 +137,8 @@ async def test_64_kilobytes_of_any_script_pass(engine: Engine, text: str) -> Non
     async with http_node(engine) as roomy:
         await engine.put_user("alice")
         await engine.put_group("tea", owner="alice")
+        fields = {"type": "group", "to": "tea", "from": "alice", "text": text}
         for escaped in (True, False):
-            fields = {"type": "group", "to": "tea", "from": "alice", "text": text}
             body = json.dumps(fields, ensure_ascii=escaped).encode()
             headers = {"Content-Type": "application/json"}
             sent = await roomy.api.post("/v1/messages", content=body, headers=headers)

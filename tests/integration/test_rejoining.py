@@ -23,7 +23,7 @@ async def test_a_device_that_was_there_before_is_given_nothing_twice(tmp_path: P
         async with chat.listen("bob", positions=positions) as live:
             await chat.add_members("tea", ["bob"])
             await chat.send("group", "tea", sender="alice", text="欢迎回来")
-            seen = []
+            seen: list[tuple[str, int]] = []
             async with asyncio.timeout(5):
                 while not seen or seen[-1] != ("group", 8):
                     entry = await anext(live)

@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 import schemathesis
@@ -25,6 +25,8 @@ from schemathesis.specs.openapi.checks import (
 from qunxin.embed import open as open_engine
 from qunxin.engine.access import ALL_SCOPES
 from qunxin.gateways.http.openapi import describe
+
+Case: TypeAlias = schemathesis.Case[Any]
 
 CHECKS = [
     not_a_server_error,
@@ -118,21 +120,21 @@ def target(tmp_path: Path) -> Iterator[Target]:
         thread.stop()
 
 
-def _check(case: schemathesis.Case, target: Target, credential: str) -> None:
+def _check(case: Case, target: Target, credential: str) -> None:
     headers = {"Authorization": f"Bearer {credential}"}
     case.call_and_validate(base_url=target.url, headers=headers, checks=CHECKS)
 
 
 @schema.parametrize()
 @PLAIN
-def test_with_an_api_key(case: schemathesis.Case, target: Target) -> None:
+def test_with_an_api_key(case: Case, target: Target) -> None:
     """A server that acts for anybody."""
     _check(case, target, target.key)
 
 
 @sampled.parametrize()
 @PLAIN
-def test_with_a_users_token(case: schemathesis.Case, target: Target) -> None:
+def test_with_a_users_token(case: Case, target: Target) -> None:
     """Somebody's device."""
     _check(case, target, target.token)
 
@@ -141,7 +143,7 @@ def test_with_a_users_token(case: schemathesis.Case, target: Target) -> None:
 @pytest.mark.timeout(3600)
 @schema.parametrize()
 @LONG
-def test_with_an_api_key_at_length(case: schemathesis.Case, target: Target) -> None:
+def test_with_an_api_key_at_length(case: Case, target: Target) -> None:
     """Many more requests of each operation."""
     _check(case, target, target.key)
 
@@ -150,6 +152,6 @@ def test_with_an_api_key_at_length(case: schemathesis.Case, target: Target) -> N
 @pytest.mark.timeout(3600)
 @schema.parametrize()
 @LONG
-def test_with_a_users_token_at_length(case: schemathesis.Case, target: Target) -> None:
+def test_with_a_users_token_at_length(case: Case, target: Target) -> None:
     """Many more requests of each operation."""
     _check(case, target, target.token)

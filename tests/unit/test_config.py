@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from qunxin.config import SettingRow, Settings, environment_name, load_settings, setting_rows
@@ -50,8 +51,9 @@ def test_each_source_beats_the_next(toml: Path) -> None:
 def test_the_file_in_the_data_folder_is_found(tmp_path: Path) -> None:
     """`qunxin.toml` counts without being named, in the folder that flag or environment name."""
     (tmp_path / "qunxin.toml").write_text('allowed_hosts = ["聊天.example", "b"]', "utf-8")
-    for sources in ({"flags": {"data": str(tmp_path)}}, {"flags": {}}):
-        settings = load_settings(**sources, environment={"QUNXIN_DATA": str(tmp_path)})
+    choices: tuple[dict[str, str], ...] = ({"data": str(tmp_path)}, {})
+    for flags in choices:
+        settings = load_settings(flags=flags, environment={"QUNXIN_DATA": str(tmp_path)})
         assert settings.allowed_hosts == ("聊天.example", "b")
 
 
@@ -156,7 +158,7 @@ def test_every_setting_is_documented(row: SettingRow) -> None:
 def test_defaults_agree_with_the_parts(part: type) -> None:
     """A setting that a part has too has the same default there, so that embedding and serving
     do not differ."""
-    shared = set(Settings.__struct_fields__) & set(part.__struct_fields__)
+    shared = set(Settings.__struct_fields__) & {f.name for f in msgspec.structs.fields(part)}
     assert shared
     assert {n: getattr(Settings(), n) for n in shared} == {n: getattr(part(), n) for n in shared}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from typing import Any
 
 import msgspec
 import pytest
@@ -178,7 +179,11 @@ def test_types_of_bodies() -> None:
 def test_every_error_is_a_problem_document(code: str) -> None:
     """In both languages, with what HTTP wants beside it."""
     for language in ("en", "zh"):
-        facts = {"detail": "收件人", "user": "小爱", "unreachable": ({"user": "a"},)}
+        facts: dict[str, Any] = {
+            "detail": "收件人",
+            "user": "小爱",
+            "unreachable": ({"user": "a"},),
+        }
         status, headers, body = problem_response(QunxinError(code, **facts), language)
         document, sent = msgspec.json.decode(body), dict(headers)
         assert (document["code"], document["status"]) == (code, status)
