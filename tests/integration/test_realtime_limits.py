@@ -159,6 +159,7 @@ async def test_a_flood_of_commands_is_refused_with_advice_and_then_ended(
 @pytest.mark.parametrize(
     "junk",
     [frame(PING, "满".encode()), frame(TEXT, b"", fin=False) + frame(0, b""), frame(1, b"\n")],
+    ids=["pings", "empty fragments", "empty lines"],
 )
 async def test_a_flood_of_frames_that_ask_for_nothing_is_ended(
     engine: Engine, backend: Any, junk: bytes
