@@ -35,12 +35,13 @@ class Observer:
         """Check where the new device begins, and watch it from now on."""
         self.online.append(device)
         self._may_have[id(device)] = set()
-        self._bases[id(device)] = {}
+        begun = self._bases[id(device)] = {}
         own = self.model.own(device.user)
         assert set(own) == set(device.starts), "begins in exactly the own conversations"
         for name in own:
             start = device.starts[name]
             assert not start.must_reload
+            begun[name] = start.position
             if name in positions:
                 assert start.position == positions[name].position
             else:
@@ -130,11 +131,12 @@ class Observer:
     def _check_begun(self, device: Device, name: str, first: Json) -> None:
         """A stay that began while the device was online is there from its first entry."""
         before = (first["first"] if first["type"] == "hidden" else first["position"]) - 1
-        base = self._bases[id(device)].setdefault(name, before)
-        assert base == before
-        if name not in device.starts or not self.door.pushes:
+        begun = self._bases[id(device)]
+        if name not in begun:
             stays = self.model.stays_of(device.user, name)
-            assert any(base < stay.joined for stay in stays)
+            assert any(before < stay.joined for stay in stays)
+            begun[name] = before
+        assert begun[name] == before
 
     def _check_seen(
         self, device: Device, name: str, entry: Json, view: dict[int, Facts | None]

@@ -220,7 +220,8 @@ class Scenario(RuleBasedStateMachine):
         floor = self.observer.floor(name)
         if head == floor:
             return
-        position = data.draw(st.integers(floor + 1, head), label="position")
+        above = data.draw(st.integers(1, head - floor), label="position above the floor")
+        position = floor + above
         author = self.model.logs[name][position - 1].get("sender") if by_author else None
         expected = self.judge("recall", name, position)
         answer = self.both(expected, self.door.recall(name, position, author), self._own(author))
@@ -232,7 +233,9 @@ class Scenario(RuleBasedStateMachine):
     def read(self, user: int, data: st.DataObject) -> None:
         reader = self.people[user]
         name = data.draw(st.sampled_from(self.model.ever(reader)), label="conversation")
-        position = data.draw(st.integers(0, self.model.head(name) + 1), label="position")
+        floor = self.observer.floor(name)
+        ahead = self.model.head(name) - floor + 1
+        position = floor + data.draw(st.integers(0, ahead), label="position above the floor")
         expected = self.judge("mark_read", reader, name, position)
         self.both(expected, self.door.mark_read(reader, name, position))
 
