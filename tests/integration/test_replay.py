@@ -47,16 +47,24 @@ async def test_who_is_offline_catches_up() -> None:
     check_clean((await run_replay(ReplayOptions(files=SAMPLES, online=3))).report)
 
 
+async def test_the_logs_own_pace_is_kept() -> None:
+    """Three minutes and more of log, at a hundred times its speed."""
+    started = time.monotonic()
+    check_clean((await run_replay(ReplayOptions(files=SAMPLES[-1:], speed=100.0))).report)
+    assert time.monotonic() - started > 180 / 100
+
+
 async def test_kills_lose_nothing() -> None:
     report = (await run_replay(ReplayOptions(files=SAMPLES, kills=2, online=20))).report
     check_clean(report)
     assert report.kills == 2
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_stress_finds_nothing(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "kills"), [(1, 0), (2, 1)])
+async def test_stress_finds_nothing(seed: int, kills: int) -> None:
     """Removals, private messages, namesakes, suspensions, recalls, broadcasts, refusals."""
-    outcome = await run_replay(ReplayOptions(files=SAMPLES, stress=True, seed=seed, online=20))
+    options = ReplayOptions(files=SAMPLES, stress=True, seed=seed, kills=kills, online=20)
+    outcome = await run_replay(options)
     assert outcome.notes == ()
     check_clean(outcome.report)
     assert outcome.report.messages > 101

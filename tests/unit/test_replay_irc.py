@@ -125,6 +125,11 @@ def test_a_message_is_due_to_all_present_but_its_author() -> None:
     assert log.totals.deliveries == 0 + 1 + 2
 
 
+def test_what_happens_before_any_time_is_told_happens_at_the_first() -> None:
+    log = read_log("=== a entered the room.\n[23:59] <b> 1\n=== a left the room.\n[00:01] <b> 2")
+    assert [step.minute for step in log.steps] == [1439, 1439, 1439, 1439, 1]
+
+
 _nicks = st.text(min_size=1, max_size=40)
 
 

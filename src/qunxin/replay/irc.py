@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -28,6 +28,7 @@ _ACTION = re.compile(r"\[(\d\d):(\d\d)\]  \* (\S+) ?(.*)", re.DOTALL)
 _JOIN = re.compile(r"=== (\S+) (?:\[.*\]  ?has joined #|entered the room\.)")
 _LEAVE = re.compile(r"=== (\S+) (?:\[.*\]  ?has left #|left the room|was kicked off #)")
 _RENAME = re.compile(r"=== (\S+) is now known as (\S+)")
+_UNTOLD: Final = -1
 
 
 class StepKind(Enum):
@@ -45,7 +46,7 @@ class Step(NamedTuple):
     text: str
     """The nick borne from now on (join, rename), or the message; empty for a leave."""
     minute: int
-    """Minutes since midnight, as last told by a message line; 0 before the first."""
+    """Minutes since midnight, as last told by a message line; before the first, as told by it."""
 
 
 class Totals(NamedTuple):
@@ -94,7 +95,17 @@ def read_log(text: str, tag: str = "") -> IrcLog:
     for line in text.split("\n"):
         if line:
             reader.read(line)
-    return IrcLog(tuple(reader.steps), reader.totals())
+    first = next((step.minute for step in reader.steps if step.minute != _UNTOLD), 0)
+    steps = (
+        step._replace(minute=first) if step.minute == _UNTOLD else step for step in reader.steps
+    )
+    return IrcLog(tuple(steps), reader.totals())
+
+
+def _told(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """`steps` with the first minute told for those before it."""
+    first = next((step.minute for step in steps if step.minute != _UNTOLD), 0)
+    return tuple(step._replace(minute=first) if step.minute == _UNTOLD else step for step in steps)
 
 
 def decode(data: bytes) -> str:
@@ -111,7 +122,7 @@ class _Reader:
         self._bearers: dict[str, str] = {}
         self._ordinals: dict[str, int] = {}
         self._present: set[str] = set()
-        self._minute = 0
+        self._minute = _UNTOLD
         self._skipped = 0
         self._deliveries = 0
 
