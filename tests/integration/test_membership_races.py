@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from doors import Json
 from qunxin.broker import Batch, BatchHandler
 from qunxin.clock import SystemClock
 from qunxin.engine import Engine
+from qunxin.store import ConversationRow
 from qunxin.stores.sqlite import SqliteStore
 
 ROUNDS = 8
@@ -136,3 +137,107 @@ async def test_a_recall_under_an_unruly_broker(unruly: UnrulyDoor) -> None:
     await slow.reach(sent.conversation, recalled.position)
     assert witness.messages(sent.conversation) == [None]
     assert slow.messages(sent.conversation) == [None]
+
+
+class HeldBroker(UnrulyBroker):
+    """Holds every batch until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.held: list[Batch] | None = None
+
+    def publish(self, batch: Batch) -> None:
+        if self.held is None:
+            self._loop.call_soon(self._deliver, batch)
+        else:
+            self.held.append(batch)
+
+    def let_go(self, kind: str) -> None:
+        """Those of conversations of that kind, in their order."""
+        assert self.held is not None
+        for batch in self.held:
+            if batch.conversation.startswith(kind):
+                self._deliver(batch)
+
+
+async def _turns() -> None:
+    """Time enough for what the last batch has set off."""
+    for _ in range(5):
+        await asyncio.sleep(0.02)
+
+
+async def test_the_inbox_tells_of_the_rejoining_before_the_group_tells_of_the_leaving(
+    tmp_path: Path,
+) -> None:
+    """The device still stands in the old stay when it hears of the new one: it goes on in the
+    new one when the old one has ended."""
+    door, broker = EmbeddedDoor(tmp_path / "chat.db"), HeldBroker()
+    clock = SystemClock()
+    door.engine = Engine(SqliteStore(door.path, clock), broker, settings=SETTINGS, clock=clock)
+    await door.open()
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice, bob)
+    device = await door.device(bob)
+    await device.reach(f"group:{tea}", 1)
+    await _turns()
+    broker.held = []
+    await door.remove(tea, bob)
+    await door.add(tea, bob)
+    broker.let_go("inbox:")
+    await _turns()
+    broker.let_go("group:")
+    await _turns()
+    broker.held = None
+    sent = await door.send("group", tea, alice, "还在吗？ 🚪")
+    await device.reach(sent.conversation, sent.position)
+    assert device.entries(sent.conversation) == await door.read_all(sent.conversation, bob)
+    await door.close_devices()
+    await door.close()
+
+
+class GatedStore(SqliteStore):
+    """Reads the conversations of a user when the first gate opens, answers when the second does."""
+
+    first: asyncio.Event | None = None
+    second: asyncio.Event | None = None
+
+    async def read_conversations(
+        self, user: str, conversations: Sequence[str]
+    ) -> tuple[ConversationRow, ...]:
+        first, second = self.first, self.second
+        self.first = self.second = None
+        if first is not None:
+            await first.wait()
+        rows = await super().read_conversations(user, conversations)
+        if second is not None:
+            await second.wait()
+        return rows
+
+
+async def test_removed_and_added_again_while_the_device_reads_of_the_joining(
+    tmp_path: Path,
+) -> None:
+    """The reading finds no membership, and there is one by the time it answers: it is read
+    again."""
+    door, clock = EmbeddedDoor(tmp_path / "chat.db"), SystemClock()
+    store = GatedStore(door.path, clock)
+    door.engine = Engine(store, HeldBroker(), settings=SETTINGS, clock=clock)
+    await door.open()
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice)
+    device = await door.device(bob)
+    await _turns()
+    first = store.first = asyncio.Event()
+    second = store.second = asyncio.Event()
+    await door.add(tea, bob)
+    await _turns()
+    await door.remove(tea, bob)
+    first.set()
+    await _turns()
+    await door.add(tea, bob)
+    await _turns()
+    second.set()
+    sent = await door.send("group", tea, alice, "欢迎回来 🚪")
+    await device.reach(sent.conversation, sent.position)
+    await door.close_devices()
+    await door.close()
