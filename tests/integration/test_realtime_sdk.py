@@ -8,10 +8,10 @@ from typing import Any
 
 import centrifuge
 import pytest
-from realtime_client import RealtimeNode, realtime_node
 
 from qunxin.engine import Engine
 from qunxin.gateways.realtime import RealtimeSettings
+from realtime_client import RealtimeNode, realtime_node
 
 TEA = "group:tea"
 WORDS = "早安 👩\u200d👩\u200d👧 مرحبا \u202eabc\u202c"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,13 +17,14 @@ from qunxin.engine import Engine
 from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, User
+from qunxin.store import LogPage
 from qunxin.stores.sqlite import SqliteStore
 
 SECRET = "说漏嘴了 🤐 סוד"
 
 
 class GatedStore(SqliteStore):
-    """Answers two kinds of reading when its gate opens, with what was true before."""
+    """Answers some kinds of reading when its gate opens, with what was true before."""
 
     gate: asyncio.Event | None = None
     reached: asyncio.Event
@@ -34,6 +36,11 @@ class GatedStore(SqliteStore):
 
     async def read_api_keys(self) -> tuple[ApiKey, ...]:
         found = await super().read_api_keys()
+        await self._pass()
+        return found
+
+    async def read_log(self, *arguments: Any, **options: Any) -> LogPage:
+        found = await super().read_log(*arguments, **options)
         await self._pass()
         return found
 
@@ -85,6 +92,13 @@ async def _gated(path: Path) -> tuple[EmbeddedDoor, GatedStore]:
     return door, store
 
 
+async def _in_step(engine: Engine, conversation: str) -> None:
+    """Return once nobody there is catching up any more."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not all(one.live for one in engine.fanout._index[conversation]):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
 async def test_an_ended_queue_gives_out_nothing_recalled(tmp_path: Path) -> None:
     """A program that was too slow takes what is left only afterwards: no recall reaches that
     queue any more, so it holds nothing."""
@@ -94,6 +108,7 @@ async def test_an_ended_queue_gives_out_nothing_recalled(tmp_path: Path) -> None
     alice, bob = await door.users("alice", "bob")
     tea = await door.group("tea", alice, bob)
     device = await door.slow_device(bob)
+    await _in_step(door.engine, f"group:{tea}")
     sent = await door.send("group", tea, alice, SECRET)
     for n in range(30):
         await door.send("group", tea, alice, f"{n} 🌊")
@@ -126,6 +141,28 @@ async def test_what_was_given_before_a_removal_can_still_be_proven(tmp_path: Pat
     session.prove(mark)
     await door.proven(sent, {"delivered": 1})
     assert session.mark() is None
+    await session.close()
+    await door.close()
+
+
+async def test_a_device_that_is_catching_up_is_told_why_its_user_is_out(tmp_path: Path) -> None:
+    """The reason is the log's, whether the end comes live or is read."""
+    door, store = await _gated(tmp_path / "chat.db")
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice, bob)
+    sink = ScreenSink()
+    session = await door.engine.connect(bob, sink)
+    gate = store.close_gate()
+    session.start()
+    await store.reached.wait()
+    await door.send("group", tea, alice, "还没轮到你看 ⏳")
+    await door.remove(tea, bob)
+    gate.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not sink.ended:
+            sink.changed.clear()
+            await sink.changed.wait()
+    assert sink.ended == [f"group:{tea} removed"]
     await session.close()
     await door.close()
 

@@ -2,6 +2,7 @@
 
 While one batch is being fsynced the next gathers; there is no timer. Outcomes are answered in
 order, replies before pushes, and nothing of either before the store has answered for the batch.
+What is pushed is decided when the next batch is known (`publishing`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Committer:
     """The one way in which this node changes the store.
 
     `on_done` is called with each batch's successful outcomes, in their order, after every reply
-    has been set: it starts the pushes.
+    has been set. `on_next` is called before each batch begins, with the conversations that its
+    messages go to, and with none where nothing is left to do: it starts the pushes.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Committer:
         clock: Clock,
         observer: Observer,
         on_done: Callable[[Sequence[tuple[Command, Done]]], None],
+        on_next: Callable[[frozenset[str]], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
         self._observer = observer
         self._on_done = on_done
+        self._on_next = on_next
         self._queue: deque[_Pending] = deque()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
@@ -106,9 +110,13 @@ class Committer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._queue:
-                await self._commit(self._take())
-            if self._closing:
+            while batch := self._take():
+                self._on_next(frozenset(p.command.conversation for p in batch
+                                        if isinstance(p.command, Post)))  # fmt: skip
+                await self._commit(batch)
+                await asyncio.sleep(0)
+            self._on_next(frozenset())
+            if self._closing and not self._queue:
                 return
 
     def _take(self) -> list[_Pending]:
@@ -124,8 +132,6 @@ class Committer:
         return batch
 
     async def _commit(self, batch: list[_Pending]) -> None:
-        if not batch:
-            return
         started = self._clock.monotonic()
         try:
             outcomes = await self._store.commit([pending.command for pending in batch])

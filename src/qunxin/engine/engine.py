@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from qunxin.broker import Batch, Broker
+from qunxin.broker import Broker
 from qunxin.clock import Clock, SystemClock
 from qunxin.engine.access import SYSTEM, Caller, check_access
 from qunxin.engine.commit import Committer
@@ -27,12 +27,12 @@ from qunxin.engine.keyring import KeyOperations
 from qunxin.engine.live import Live
 from qunxin.engine.membership import MemberCache
 from qunxin.engine.messages import MessageOperations
+from qunxin.engine.publishing import Publisher
 from qunxin.engine.results import SessionInfo
 from qunxin.engine.session import Session
 from qunxin.engine.settings import EngineSettings
 from qunxin.engine.sink import CloseReason, Position, Sink
 from qunxin.errors import QunxinError
-from qunxin.model import Entry
 from qunxin.observe import NullObserver, Observer
 from qunxin.store import Command, Done, EndSessions, EraseUser, PutUser, Store, SweepErased
 from qunxin.tasks import TaskSet
@@ -63,8 +63,14 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations):
         self.observer: Observer = observer or NullObserver()
         self.tasks = TaskSet()
         self.fanout = Fanout(broker, self.observer, self.settings.fanout_slice_sessions)
+        self._publisher = Publisher(broker.publish, self.fanout.audience)
         self.committer = Committer(
-            store, self.settings, self.clock, self.observer, self._after_commit
+            store,
+            self.settings,
+            self.clock,
+            self.observer,
+            on_done=self._after_commit,
+            on_next=self._publisher.release,
         )
         self.cursors = CursorBuffer(self.committer, self.settings.cursor_flush_seconds)
         self.member_cache = MemberCache(store, self.tasks, self.settings.member_cache_groups)
@@ -129,16 +135,12 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations):
     # --- after a commit ----------------------------------------------------------------------
 
     def _after_commit(self, done: Sequence[tuple[Command, Done]]) -> None:
-        """Tell caches and broker of a durable batch, in its order."""
-        logs: dict[str, list[Entry]] = {}
+        """Tell caches and publisher of a durable batch, in its order."""
         for command, outcome in done:
             if isinstance(command, PutUser | EraseUser | SweepErased):
                 self.member_cache.refresh_unreachable()
-            for entry in outcome.entries:
-                logs.setdefault(entry.conversation, []).append(entry)
-        for name, entries in logs.items():
-            self.member_cache.apply(entries)
-            self._broker.publish(Batch(name, tuple(entries)))
+            self.member_cache.apply(outcome.entries)
+            self._publisher.add(outcome.entries)
 
     async def _sweep(self) -> None:
         """Once an hour: take long erased users out of the groups that still list them."""

@@ -113,6 +113,10 @@ class Fanout:
             self._recalls.pop(name, None)
             self._broker.unsubscribe(name)
 
+    def audience(self, conversation: str) -> int:
+        """How many subscriptions it has here."""
+        return len(self._index.get(conversation, ()))
+
     def recalls_seen(self, conversation: str) -> int:
         """Rises with each recall there. A page read from the log before it rose may hold content
         that must not be sent any more."""
@@ -164,7 +168,7 @@ class Fanout:
             return
         if name in self._jobs:
             self._finish(name, leaving)
-        reason = "dissolved" if whole else str(body.get("reason", "left"))
+        reason = end_reason(ending)
         for subscription in leaving:
             if subscription.live and subscription.position == ending.position:
                 self.remove(subscription)
@@ -207,6 +211,13 @@ class Fanout:
 def _erased(entries: tuple[Entry, ...], recalls: dict[int, int]) -> tuple[Entry, ...]:
     """`entries` with tombstones in place of the recalled messages: position to its recall's."""
     return tuple(tombstone(e, recalls[e.position]) if e.position in recalls else e for e in entries)
+
+
+def end_reason(ending: Entry) -> str:
+    """Why a membership ended: `left`, `removed`, `erased` or `dissolved`."""
+    if ending.type == EventType.DISSOLVED:
+        return "dissolved"
+    return str((ending.body or {}).get("reason", "left"))
 
 
 def tombstone(entry: Entry, recalled: int) -> Entry:

@@ -16,7 +16,7 @@ import msgspec
 
 from qunxin.engine.catchup import has_ended, page_delivery, plan_start
 from qunxin.engine.cursors import CursorBuffer
-from qunxin.engine.fanout import Fanout, Subscription
+from qunxin.engine.fanout import Fanout, Subscription, end_reason
 from qunxin.engine.settings import EngineSettings
 from qunxin.engine.sink import CloseReason, Delivery, Position, Sink, SubscriptionStart
 from qunxin.errors import QunxinError
@@ -248,6 +248,7 @@ class Session:
         the page was read is below the page's head or has raised `head_seen`.
         """
         context, name = self._context, subscription.conversation
+        last: Entry | None = None
         while self._holds(subscription):
             recalls = context.fanout.recalls_seen(name)
             page = await context.store.read_log(
@@ -265,12 +266,13 @@ class Session:
             if delivery is not None:
                 context.observer.caught_up(len(delivery.entries))
                 subscription.position = delivery.last
+                last = delivery.entries[-1]
                 subscription.deliver(delivery)
                 if not self._holds(subscription):
                     return
             newest = max(page.head, subscription.head_seen)
             if newest == page.head and has_ended(page, subscription.position):
-                self._membership_ended(subscription, "left")
+                self._membership_ended(subscription, "left" if last is None else end_reason(last))
                 return
             if subscription.position >= newest:
                 subscription.live = True
