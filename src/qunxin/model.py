@@ -303,3 +303,38 @@ class ApiKey(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...]
     created: int
     revoked: int | None = None
+
+
+class WebhookReport(msgspec.Struct, frozen=True):
+    """How the sending to one webhook goes."""
+
+    failures: int = 0
+    """Attempts that failed since the last one that succeeded."""
+    error: str | None = None
+    """The last failure, in words, also after a success."""
+    failed: int | None = None
+    """When that was."""
+    succeeded: int | None = None
+    """When an event was last taken."""
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """Where an application is told of entries, and how far that has got."""
+
+    id: str
+    url: str
+    secret: str
+    """What signs: ``whsec_`` and base64."""
+    events: tuple[str, ...]
+    """The event types that are wanted; empty: all."""
+    created: int
+    revision: int
+    """Rises with every change but progress."""
+    serial: int
+    """The outbox has been dealt with up to here."""
+    old_secret: str | None = None
+    """Signs beside `secret` until `old_secret_until`."""
+    old_secret_until: int | None = None
+    paused: str | None = None
+    """Why nothing is sent; None while it is."""
+    report: WebhookReport = WebhookReport()

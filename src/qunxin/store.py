@@ -34,6 +34,8 @@ from qunxin.model import (
     Role,
     User,
     UserState,
+    Webhook,
+    WebhookReport,
 )
 
 # --- commands ---------------------------------------------------------------------------------
@@ -217,6 +219,42 @@ class RevokeApiKey(msgspec.Struct, frozen=True):
     id: str
 
 
+class PutWebhook(msgspec.Struct, frozen=True):
+    """Create a webhook (`url` and `secret` given) or change what is not None; the revision rises.
+
+    A new one begins at the end of the outbox. A new secret puts the present one in
+    `Webhook.old_secret`. Result: `Webhook`. Refused: `not_found`.
+    """
+
+    id: str
+    url: str | None = None
+    events: tuple[str, ...] | None = None
+    secret: str | None = None
+    old_secret_until: int | None = None
+    paused: str | None = None
+    """Why nothing is to be sent; empty: it is sent again."""
+    serial: int | None = None
+    """From where on events are to be sent, again or not at all."""
+
+
+class MoveWebhook(msgspec.Struct, frozen=True):
+    """Note that the outbox has been dealt with up to `serial`, and how it went; `paused` ends the
+    sending. Changes nothing where the webhook is gone or is at another revision: what was
+    decided about it since then holds. Result: None."""
+
+    id: str
+    revision: int
+    serial: int
+    report: WebhookReport
+    paused: str | None = None
+
+
+class DeleteWebhook(msgspec.Struct, frozen=True):
+    """Forget a webhook, its secrets too. Result: None. Refused: `not_found`."""
+
+    id: str
+
+
 class SweepErased(msgspec.Struct, frozen=True):
     """Remove up to `limit` memberships of users erased before `before_ms`, with `left` entries.
     Result: int, how many were removed."""
@@ -240,6 +278,9 @@ Command: TypeAlias = (
     | EndSessions
     | PutApiKey
     | RevokeApiKey
+    | PutWebhook
+    | MoveWebhook
+    | DeleteWebhook
     | SweepErased
 )
 
@@ -296,6 +337,7 @@ Result: TypeAlias = (
     | Posted
     | Recalled
     | ApiKey
+    | Webhook
     | int
     | None
 )
@@ -393,6 +435,25 @@ class UnreachableSet(msgspec.Struct, frozen=True):
     users: tuple[UnreachableUser, ...]
 
 
+class OutboxItem(msgspec.Struct, frozen=True):
+    """An entry by its name, with its place in the outbox."""
+
+    serial: int
+    conversation: str
+    position: int
+    type: str
+    time: int
+
+
+class OutboxPage(msgspec.Struct, frozen=True):
+    """Every entry above the asked serial up to `through`, but for inboxes, is in `items`."""
+
+    items: tuple[OutboxItem, ...]
+    through: int
+    head: int
+    """The last serial there is."""
+
+
 class Store(Protocol):
     """Calls may run side by side from tasks of one loop. A call that is cancelled may still take
     effect. A store that cannot work raises `store_unavailable` (nothing took effect) or
@@ -485,12 +546,37 @@ class Store(Protocol):
         state: DeliveryState | None = None,
         cursor: str | None = None,
         limit: int = 100,
+        without: Sequence[str] = (),
     ) -> LedgerPage | None:
         """The ledger of one message; None where there is no such message. Counts cover the whole
-        audience whatever `state` is asked for. An event has no ledger."""
+        audience whatever `state` is asked for, the users in `without` left out everywhere. An
+        event has no ledger."""
         ...
 
     async def read_api_keys(self) -> tuple[ApiKey, ...]: ...
+
+    async def read_webhooks(self) -> tuple[Webhook, ...]:
+        """Oldest first, with their secrets."""
+        ...
+
+    async def read_outbox(self, after: int, *, limit: int = 500) -> OutboxPage:
+        """The entries of all conversations in the order of their commits, at most `limit` (it
+        may be fewer, or none, while `through` is below `head`).
+
+        The log itself is the outbox: an entry has its place in it by the transaction that made
+        it, so a send pays nothing for it. Serials rise; within a conversation they rise with the
+        positions. Once a serial was in a page, or below the `through` of one, no entry ever
+        appears below it. One writer whose rows grow at the end gives that by itself. A store
+        with several writers, where a lower number may become visible after a higher one, must
+        read only below the oldest transaction that is still open (on PostgreSQL: rows ordered by
+        transaction id, then number, with an id below `pg_snapshot_xmin`).
+        """
+        ...
+
+    async def find_serial(self, time: int) -> int:
+        """The serial below the first entry whose time is `time` or later; the last serial where
+        there is none. May read the whole log."""
+        ...
 
     async def backup(self, path: Path) -> None:
         """Write a whole, consistent copy to `path` while commits go on. A store opened from it

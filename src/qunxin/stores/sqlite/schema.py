@@ -14,6 +14,8 @@ Why the tables are as they are:
   to a conversation when something is said in it.
 - An inbox has its user's key, a group's log the group's.
 - `entries` declares no foreign keys: checking them would cost two look-ups for each message.
+- The same table, in the order of its rows, is the outbox: with one writer, rows become visible in
+  the order of their `id`, each only when it is on the disk.
 - `keys` finds a message by its sender's key. Keys are random, so each would touch a page of its
   own; they are filed many at once, sorted, up to the entry `keys_filed`. Those of later entries
   the writer keeps in memory (`recent_keys`).
@@ -157,7 +159,23 @@ CREATE TABLE api_keys (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_V1,)
+_V2: Final = """
+CREATE TABLE webhooks (
+    id TEXT PRIMARY KEY,
+    url TEXT NOT NULL,
+    secret TEXT NOT NULL,
+    events TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    serial INTEGER NOT NULL,
+    old_secret TEXT,
+    old_secret_until INTEGER,
+    paused TEXT,
+    report TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
 """Migration n stands at index n - 1. Rows are only ever added."""
 
 BROADCAST_KEY: Final = 1

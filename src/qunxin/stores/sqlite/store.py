@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from qunxin.clock import Clock, SystemClock
 from qunxin.errors import QunxinError
-from qunxin.model import ApiKey, Cursor, DeliveryState, Group, Member, User
+from qunxin.model import ApiKey, Cursor, DeliveryState, Group, Member, User, Webhook
 from qunxin.store import (
     Command,
     ConversationRow,
@@ -20,6 +20,7 @@ from qunxin.store import (
     LogPage,
     MemberKeys,
     MembersPage,
+    OutboxPage,
     Outcome,
     UnreachableSet,
 )
@@ -29,7 +30,7 @@ from qunxin.stores.sqlite.files import make_private
 from qunxin.stores.sqlite.lock import Lock
 from qunxin.stores.sqlite.readers import READERS, Reader
 from qunxin.stores.sqlite.reads import conversations as lists
-from qunxin.stores.sqlite.reads import directory, ledger, log
+from qunxin.stores.sqlite.reads import directory, ledger, log, outbox
 from qunxin.stores.sqlite.threads import Threads
 from qunxin.stores.sqlite.writer import Writer
 
@@ -144,13 +145,22 @@ class SqliteStore:
         state: DeliveryState | None = None,
         cursor: str | None = None,
         limit: int = 100,
+        without: Sequence[str] = (),
     ) -> LedgerPage | None:
-        return await self._read(
-            lambda db: ledger.list_deliveries(db, conversation, position, state, cursor, limit)
-        )
+        asked = ledger.LedgerRead(conversation, position, state, cursor, limit, without)
+        return await self._read(lambda db: ledger.list_deliveries(db, asked))
 
     async def read_api_keys(self) -> tuple[ApiKey, ...]:
         return await self._read(directory.read_api_keys)
+
+    async def read_webhooks(self) -> tuple[Webhook, ...]:
+        return await self._read(outbox.read_webhooks)
+
+    async def read_outbox(self, after: int, *, limit: int = 500) -> OutboxPage:
+        return await self._read(lambda db: outbox.read_outbox(db, after, limit))
+
+    async def find_serial(self, time: int) -> int:
+        return await self._read(lambda db: outbox.find_serial(db, time))
 
     async def backup(self, path: Path) -> None:
         task = asyncio.ensure_future(self._write_backup(Path(path)))

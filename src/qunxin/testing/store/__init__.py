@@ -24,6 +24,7 @@ from qunxin.testing.store.ledger import LedgerSuite
 from qunxin.testing.store.lists import CursorSuite, ListSuite
 from qunxin.testing.store.logs import LogSuite
 from qunxin.testing.store.members import MemberSuite
+from qunxin.testing.store.outbox import OutboxSuite
 from qunxin.testing.store.posts import BroadcastSuite, PostSuite, PrivateSuite
 from qunxin.testing.store.properties import PropertySuite
 from qunxin.testing.store.recalls import RecallSuite
@@ -46,6 +47,7 @@ class StoreSuite(
     CursorSuite,
     ListSuite,
     LedgerSuite,
+    OutboxSuite,
     WholeSuite,
     PropertySuite,
 ):

@@ -53,6 +53,18 @@ class LedgerSuite(StoreBase):
         third = await self._states(chat, "group:tea", 3)
         assert (third["bo"], third["cy"]) == (QUEUED, DELIVERED)
 
+    async def test_some_left_out(self, chat: Chat) -> None:
+        """Whom the asker leaves out is in no count and on no page."""
+        await chat.group("tea", "ann", "bo", "cy", "di", "eve")
+        await chat.say("tea", "ann")
+        await chat.move("di", "group:tea", 2)
+        page = await chat.store.list_deliveries(
+            "group:tea", 2, state=QUEUED, without=("bo", "di", "没有")
+        )
+        assert page is not None
+        assert page.counts == {QUEUED: 2, DELIVERED: 0, READ: 0, UNREACHABLE: 0}
+        assert [one.user for one in page.deliveries] == ["cy", "eve"]
+
     async def test_proof_outlives_suspension(self, chat: Chat) -> None:
         """What was delivered stays delivered when the member is suspended afterwards."""
         await chat.group("tea", "ann", "bo")

@@ -12,14 +12,17 @@ from typing import Any, Final
 from qunxin.store import (
     AddMembers,
     ChangeMember,
+    DeleteWebhook,
     DissolveGroup,
     Done,
     EndSessions,
     EraseUser,
     MoveCursors,
+    MoveWebhook,
     PutApiKey,
     PutGroup,
     PutUser,
+    PutWebhook,
     Recall,
     RemoveMember,
     RevokeApiKey,
@@ -37,6 +40,7 @@ from qunxin.stores.sqlite.commands.members import (
 )
 from qunxin.stores.sqlite.commands.recalls import recall
 from qunxin.stores.sqlite.commands.users import end_sessions, erase_user, put_user, set_block
+from qunxin.stores.sqlite.commands.webhooks import delete_webhook, move_webhook, put_webhook
 from qunxin.stores.sqlite.transaction import Transaction
 
 Handler = Callable[[Transaction, Any], Done]
@@ -55,6 +59,9 @@ HANDLERS: Final[dict[type, Handler]] = {
     MoveCursors: move_cursors,
     PutApiKey: put_api_key,
     RevokeApiKey: revoke_api_key,
+    PutWebhook: put_webhook,
+    MoveWebhook: move_webhook,
+    DeleteWebhook: delete_webhook,
     SweepErased: sweep_erased,
 }
 """All but `Post`, whose runs `posts` carries out together."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from qunxin.model import DeliveryState, UserState
 from qunxin.store import Delivery, LedgerPage
@@ -41,32 +44,40 @@ _JUDGED: Final = """
     LEFT JOIN cursors c ON c.conversation = :conversation AND c.user = a.key
     WHERE a.key <> :sender
 """
+_WITHOUT: Final = " AND a.user NOT IN (SELECT value FROM json_each(:without))"
 
 
-def list_deliveries(
-    reader: Reader,
-    conversation: str,
-    position: int,
-    state: DeliveryState | None,
-    cursor: str | None,
-    limit: int,
-) -> LedgerPage | None:
-    after = key_from_cursor(cursor)
+class LedgerRead(NamedTuple):
+    """What a page is asked for; the meaning of each stands at `Store.list_deliveries`."""
+
+    conversation: str
+    position: int
+    state: DeliveryState | None
+    cursor: str | None
+    limit: int
+    without: Sequence[str]
+
+
+def list_deliveries(reader: Reader, asked: LedgerRead) -> LedgerPage | None:
+    after, limit = key_from_cursor(asked.cursor), asked.limit
     with reader:
-        message = reader.row(_MESSAGE, (conversation, position))
+        message = reader.row(_MESSAGE, (asked.conversation, asked.position))
         if message is None:
             return None
         key, sender, recalled = message
         judged = _JUDGED.replace("$AUDIENCE", _ACCOUNTS if key == BROADCAST_KEY else _STAYERS)
+        if asked.without:
+            judged += _WITHOUT
         bindings = {
             "conversation": key,
-            "position": position,
-            "proof": recalled or position,
+            "position": asked.position,
+            "proof": recalled or asked.position,
             "sender": OPERATOR if sender is None else sender,
             "after": after,
+            "without": msgspec.json.encode(asked.without).decode(),
         }
         counts = _count(reader, judged, bindings)
-        rows = _page(reader, judged, bindings, state, limit + 1)
+        rows = _page(reader, judged, bindings, asked.state, limit + 1)
     deliveries = tuple(_delivery(row) for row in rows[:limit])
     following = str(rows[limit - 1][0]) if len(rows) > limit else None
     return LedgerPage(counts, deliveries, following, recalled)
