@@ -41,6 +41,11 @@ class _Parser(Protocol):
         self.violation = FRAME_TOO_LARGE if code == _TOO_BIG else BAD_FRAME
         super().fail(code, reason)
 
+    def end(self) -> None:
+        """Let go of what refers back to itself, so that memory does not wait for the collector."""
+        self.parser.close()
+        self.parser_exc = None
+
 
 class _Reader(asyncio.Protocol):
     def __init__(self, connection: Connection, max_frame_bytes: int) -> None:
@@ -57,6 +62,7 @@ class _Reader(asyncio.Protocol):
             self._connection.broken(parser.violation)
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._parser.end()
         self._connection.lost()
 
     def _take(self, frame: Frame) -> None:
