@@ -213,6 +213,8 @@ class RealtimeNode(NamedTuple):
     authenticator: Authenticator
     gateway: RealtimeGateway
     port: int
+    protobuf: bool = False
+    """What SDKs are to speak in a test that runs with both encodings."""
 
     @property
     def url(self) -> str:

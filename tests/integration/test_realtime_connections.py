@@ -114,7 +114,6 @@ async def test_commands_before_connect(node: RealtimeNode) -> None:
 @pytest.mark.parametrize(
     ("headers", "status", "says"),
     [
-        ({"Sec_WebSocket_Protocol": "centrifuge-protobuf"}, 400, "Protobuf"),
         ({"Sec_WebSocket_Protocol": "mqtt"}, 400, "subprotocol"),
         ({"Origin": "https://evil.example"}, 403, "origin"),
         ({"Host": "evil.example"}, 400, "Host"),

@@ -20,9 +20,9 @@ from qunxin.wire import codes
 from qunxin.wire.codec import (
     close_frame,
     encode_publications,
+    lines_within,
     pong_frame,
     text_frame,
-    text_frames,
 )
 from qunxin.wire.frames import BadLine
 from qunxin.wire.messages import MessageAssembler
@@ -168,9 +168,9 @@ def test_a_close_frame_keeps_its_reason_within_bounds() -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=40), st.integers(1, 200))
-def test_lines_go_into_frames_in_order_and_within_the_bound(texts: list[str], bound: int) -> None:
+def test_lines_go_into_payloads_in_order_and_within_the_bound(texts: list[str], bound: int) -> None:
     lines = [json.dumps(text).encode() for text in texts]
-    payloads = [bytes(frame.data) for frame in parsed(text_frames(lines, bound))]
+    payloads = lines_within(lines, bound)
     assert b"\n".join(payloads).split(b"\n") == lines
     assert all(len(payload) <= bound + 1 or b"\n" not in payload for payload in payloads)
 
@@ -197,6 +197,7 @@ def test_fragments_that_break_a_rule() -> None:
     assert after((1, False, b"x"), (1, True, b"x")) is codes.BAD_FRAME
     assert after((2, True, b"x")) is codes.BINARY_FRAME
     assert after((2, False, b"x")) is codes.BINARY_FRAME
+    assert after((1, False, b"x"), (2, True, b"x")) is codes.BAD_FRAME
     assert after((3, True, b"x")) is codes.BAD_FRAME
     assert after((1, True, b"x" * 11)) is codes.FRAME_TOO_LARGE
     assert after((1, False, b"x" * 6), (0, False, b"x" * 5)) is codes.FRAME_TOO_LARGE

@@ -1,9 +1,9 @@
-"""The realtime gateway: the Centrifugo client protocol over WebSockets, in JSON.
+"""The realtime gateway: the Centrifugo client protocol over WebSockets, in JSON and Protobuf.
 
 Read in this order: `websocket` (the upgrade), `realtime_session` (one connection),
-`realtime_queue` and `realtime_commands` (what it asks for). Here is what all connections share:
-the flush that writes everything ready in one turn, the sweep that keeps their deadlines, and
-their end.
+`realtime_queue` and `realtime_commands` (what it asks for), `realtime_writer` (how everything
+ready in one turn is written). Here is what all connections share: the sweep that keeps their
+deadlines, and their end.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from typing import Any, Final
 from qunxin.clock import Clock, SystemClock
 from qunxin.engine import Engine
 from qunxin.engine.session import Session
-from qunxin.engine.sink import Delivery
 from qunxin.errors import QunxinError
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime_commands import Commands, Identity, Tokens
 from qunxin.gateways.realtime_queue import CommandQueue
 from qunxin.gateways.realtime_session import RealtimeSession
 from qunxin.gateways.realtime_settings import PATH, RealtimeSettings
+from qunxin.gateways.realtime_writer import Writer
 from qunxin.gateways.websocket import Upgrades
 from qunxin.tasks import TaskSet
-from qunxin.wire.codec import MAX_FRAME_BYTES, encode_publications, text_frame, text_frames
-from qunxin.wire.codes import FAILED, SHUTTING_DOWN
-from qunxin.wire.frames import PING
+from qunxin.wire.codes import SHUTTING_DOWN
+from qunxin.wire.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
 
 _log = logging.getLogger("qunxin.realtime")
 
@@ -35,8 +34,6 @@ _SWEEP_SECONDS: Final = 1.0
 _SWEEP_SLICE: Final = 1_000
 _END_SLICE: Final = 100
 _END_PAUSE_SECONDS: Final = 0.05
-
-_Pending = Delivery | bytes
 
 
 class RealtimeGateway:
@@ -65,7 +62,9 @@ class RealtimeGateway:
         self._sessions: set[RealtimeSession] = set()
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
-        self._dirty: list[RealtimeSession] = []
+        self._writers = {
+            framing: Writer(framing) for framing in (WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)
+        }
 
     @property
     def ws_protocol_class(self) -> Callable[..., asyncio.Protocol]:
@@ -85,8 +84,9 @@ class RealtimeGateway:
         if len(self._connections) >= self.settings.max_connections:
             raise QunxinError("overloaded")
 
-    def accept(self, connection: Connection, language: str) -> None:
-        session = RealtimeSession(self, connection, language, self.now())
+    def accept(self, connection: Connection, language: str, framing: Framing) -> None:
+        writer = self._writers[framing]
+        session = RealtimeSession(self, connection, writer, language, self.now())
         connection.receiver = session
         self._connections.add(connection)
         self._sessions.add(session)
@@ -115,70 +115,6 @@ class RealtimeGateway:
             max_sends=self.settings.max_sends_at_once,
             max_bytes=self.settings.max_pending_bytes,
         )
-
-    # --- writing -----------------------------------------------------------------------------
-
-    def add_dirty(self, session: RealtimeSession) -> None:
-        """Have what is pending for `session` written at the end of this turn."""
-        if not self._dirty:
-            self._loop.call_soon(self._flush)
-        self._dirty.append(session)
-
-    def _flush(self) -> None:
-        """Everything that became ready in this turn, one write for each session.
-
-        The usual case, one delivery shared by a thousand sessions, is spelt out here: its frame
-        is built once, and each session costs one write and two additions.
-        """
-        sessions, self._dirty = self._dirty, []
-        joined: dict[tuple[object, ...], bytes] = {}
-        shared: _Pending | None = None
-        frame, size = b"", 0
-        for session in sessions:
-            pending = session.pending
-            if len(pending) != 1 or session.ping_wanted or not session.open:
-                self._flush_several(session, joined)
-                continue
-            item = pending[0]
-            pending.clear()
-            try:
-                if item is not shared:
-                    frame = _frame_of(item)
-                    shared, size = item, len(frame)
-                session.write(frame)
-            except Exception:  # noqa: BLE001 - one connection must not hold up the others
-                _fail(session)
-                continue
-            session.sent = sent = session.sent + size
-            if sent > session.check_at:
-                session.check_sent()
-
-    def flush_one(self, session: RealtimeSession) -> None:
-        """Write what is pending for one session now."""
-        self._flush_several(session, {})
-
-    def _flush_several(
-        self, session: RealtimeSession, joined: dict[tuple[object, ...], bytes]
-    ) -> None:
-        """What is pending in one or few frames, with a ping at the end where one is wanted.
-        Sessions with the same things pending share the bytes through `joined`."""
-        items, ping = tuple(session.pending), session.ping_wanted
-        session.pending.clear()
-        if not session.open or not (items or ping):
-            return
-        try:
-            frame = joined.get((ping, *items))
-            if frame is None:
-                frame = joined[ping, *items] = _join(items, ping)
-            if ping:
-                session.note_ping(len(frame))
-            session.write(frame)
-        except Exception:  # noqa: BLE001 - one connection must not hold up the others
-            _fail(session)
-            return
-        session.sent += len(frame)
-        if session.sent > session.check_at:
-            session.check_sent()
 
     # --- time --------------------------------------------------------------------------------
 
@@ -229,39 +165,6 @@ class RealtimeGateway:
         while self._connections:
             self._all_closed.clear()
             await self._all_closed.wait()
-
-
-def _text_of(item: _Pending) -> bytes:
-    if not isinstance(item, Delivery):
-        return item
-    text = item.encoded.get("text")
-    if text is None:
-        lines = encode_publications(item.conversation, item.entries)
-        text = item.encoded["text"] = b"\n".join(lines)
-    return text
-
-
-def _frame_of(item: _Pending) -> bytes:
-    """The whole frame, or frames; those of a delivery are kept with it."""
-    if not isinstance(item, Delivery):
-        return text_frame(item)
-    frame = item.encoded.get("frame")
-    if frame is None:
-        frame = item.encoded["frame"] = _join((item,), ping=False)
-    return frame
-
-
-def _join(items: tuple[_Pending, ...], ping: bool) -> bytes:
-    text = b"\n".join([_text_of(item) for item in items] + [PING] * ping)
-    if len(text) <= MAX_FRAME_BYTES:
-        return text_frame(text)
-    return text_frames(text.split(b"\n"))
-
-
-def _fail(session: RealtimeSession) -> None:
-    _log.exception("a connection could not be written to")
-    session.pending.clear()
-    session.disconnect(FAILED)
 
 
 __all__ = ["PATH", "Identity", "RealtimeGateway", "RealtimeSettings", "Tokens"]

@@ -37,9 +37,6 @@ from qunxin.wire.frames import (
     History,
     StreamPosition,
     decode_any,
-    encode_error,
-    encode_reply,
-    encode_rpc_reply,
 )
 from qunxin.wire.session import State, Verdict
 
@@ -202,7 +199,7 @@ class Commands:
             expires=True,
             ttl=self._ttl(identity),
         )
-        session.send_line(encode_reply(command_id, "connect", welcome))
+        session.reply(command_id, "connect", welcome)
         entered.start()
 
     async def _refresh(self, session: RealtimeSession, command: Command) -> None:
@@ -219,7 +216,7 @@ class Commands:
         session.expires_at_ms = identity.expires_at_ms
         result = {"client": _engine_session(session).id, "version": _VERSION,
                   "expires": True, "ttl": self._ttl(identity)}  # fmt: skip
-        session.send_line(encode_reply(command.id, "refresh", result))
+        session.reply(command.id, "refresh", result)
 
     def _ttl(self, identity: Identity) -> int:
         return max(1, (identity.expires_at_ms - self._clock.now_ms()) // 1000)
@@ -233,13 +230,13 @@ class Commands:
             return
         position = Position(request.epoch, request.offset) if request.recover else None
         start = await engine_session.subscribe(request.channel, position)
-        session.send_line(encode_reply(command.id, "subscribe", subscription_view(start)))
+        session.reply(command.id, "subscribe", subscription_view(start))
         engine_session.resume(request.channel)
 
     async def _unsubscribe(self, session: RealtimeSession, command: Command) -> None:
         if command.unsubscribe is not None:
             _engine_session(session).unsubscribe(command.unsubscribe.channel)
-        session.send_line(encode_reply(command.id, "unsubscribe", {}))
+        session.reply(command.id, "unsubscribe", {})
 
     # --- operations --------------------------------------------------------------------------
 
@@ -250,7 +247,7 @@ class Commands:
             raise QunxinError("not_found", detail=f"there is no method {method}")
         request = _decode_request(operation, bytes(command.rpc.data))
         response = await operation.run(self._services, _caller(session), request)
-        session.send_line(encode_rpc_reply(command.id, _encode(response)))
+        session.send(session.format.rpc_reply(command.id, _encode(response)))
 
     async def _publish(self, session: RealtimeSession, command: Command) -> None:
         """`message.send` to the conversation: its kind is the message's type."""
@@ -263,7 +260,7 @@ class Commands:
             if body.setdefault(field, value) != value:
                 raise QunxinError("invalid_request", detail=f"{field}: the channel says {value}")
         await _SEND.run(self._services, Caller.as_user(user), _SEND.decode(body))
-        session.send_line(encode_reply(command.id, "publish", {}))
+        session.reply(command.id, "publish", {})
 
     async def _history(self, session: RealtimeSession, command: Command) -> None:
         """Without a limit the position only. A position of another epoch is refused, so that
@@ -281,7 +278,7 @@ class Commands:
             for entry in (reversed(entries) if request.reverse else entries)
         ]
         result = {"publications": shown, "epoch": page.epoch, "offset": page.head}
-        session.send_line(encode_reply(command.id, "history", result))
+        session.reply(command.id, "history", result)
 
     async def _read_history(self, request: History, caller: Caller) -> EntriesPage:
         asked = request.limit or 1
@@ -296,11 +293,11 @@ class Commands:
         )
 
     async def _ping(self, session: RealtimeSession, command: Command) -> None:
-        session.send_line(encode_reply(command.id, "ping", {}))
+        session.reply(command.id, "ping", {})
 
 
 def _refuse(session: RealtimeSession, command: Command, error: ProtocolError) -> None:
-    session.send_line(encode_error(command.id, error.number, error.message))
+    session.send(session.format.error(command.id, error.number, error.message))
 
 
 def _engine_session(session: RealtimeSession) -> Session:

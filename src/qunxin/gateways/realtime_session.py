@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from qunxin.engine.session import Mark, Session
 from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
@@ -20,18 +20,12 @@ from qunxin.gateways.realtime_limits import CommandBudget
 from qunxin.gateways.realtime_queue import CommandQueue
 from qunxin.gateways.realtime_settings import CONNECT_BYTES, RealtimeSettings
 from qunxin.gateways.realtime_views import subscription_view
+from qunxin.gateways.realtime_writer import Pending, Writer
 from qunxin.wire import codes
 from qunxin.wire.codes import Disconnect
-from qunxin.wire.frames import (
-    PONG,
-    BadLine,
-    Command,
-    encode_error,
-    encode_subscribe_push,
-    encode_unsubscribe_push,
-)
+from qunxin.wire.frames import BadLine, Command
 from qunxin.wire.messages import MessageAssembler, Opcode
-from qunxin.wire.session import Line, Pong, ProtocolSession, State, TooLarge, read_message
+from qunxin.wire.session import Line, Pong, ProtocolSession, State, TooLarge
 
 _log = logging.getLogger("qunxin.realtime")
 
@@ -59,8 +53,6 @@ class SessionOwner(Protocol):
     def closing(self) -> bool: ...
 
     def commands_of(self, session: RealtimeSession) -> CommandQueue: ...
-    def add_dirty(self, session: RealtimeSession) -> None: ...
-    def flush_one(self, session: RealtimeSession) -> None: ...
     def ended(self, session: RealtimeSession, engine_session: Session | None) -> None: ...
 
 
@@ -81,11 +73,13 @@ class RealtimeSession:
         "_ping_sent",
         "_proven",
         "_waiters",
+        "_writer",
         "check_at",
         "commands",
         "deadline",
         "engine_session",
         "expires_at_ms",
+        "format",
         "language",
         "open",
         "pending",
@@ -96,13 +90,19 @@ class RealtimeSession:
     )
 
     def __init__(
-        self, gateway: SessionOwner, connection: Connection, language: str, now: float
+        self,
+        gateway: SessionOwner,
+        connection: Connection,
+        writer: Writer,
+        language: str,
+        now: float,
     ) -> None:
         settings = gateway.settings
         self._gateway = gateway
-        self._add_dirty = gateway.add_dirty
+        self._add_dirty = writer.add_dirty
         self._connection = connection
-        self._assembler = MessageAssembler(settings.max_frame_bytes)
+        self._writer = writer
+        self._assembler = MessageAssembler(settings.max_frame_bytes, writer.framing.opcode)
         self._budget = CommandBudget(
             settings.commands_per_second, 2 * settings.commands_per_second, now
         )
@@ -110,6 +110,7 @@ class RealtimeSession:
         self._ping_sent = 0
         self._proven = 0
         self._waiters: list[asyncio.Future[None]] = []
+        self.format = writer.format
         self.language = language
         self.open = True
         self.protocol: ProtocolSession[PingMark] = ProtocolSession()
@@ -118,8 +119,8 @@ class RealtimeSession:
         self.deadline = now + settings.connect_timeout_seconds
         """For the `connect` command, and for a refused client to leave."""
         self.expires_at_ms: int | None = None
-        self.pending: list[Delivery | bytes] = []
-        """What leaves with the next flush: deliveries, and lines of our own."""
+        self.pending: list[Pending] = []
+        """What leaves with the next flush."""
         self.write = connection.write
         self.sent = 0
         """Bytes written, in all."""
@@ -137,11 +138,11 @@ class RealtimeSession:
         pending.append(delivery)
 
     def subscribed(self, start: SubscriptionStart) -> None:
-        self.send_line(encode_subscribe_push(start.conversation, subscription_view(start)))
+        self.send(self.format.subscribe_push(start.conversation, subscription_view(start)))
 
     def unsubscribed(self, conversation: str, reason: str) -> None:
         number = codes.UNSUBSCRIBE_NUMBERS.get(reason, codes.UNSUBSCRIBE_NUMBERS["left"])
-        self.send_line(encode_unsubscribe_push(conversation, number, reason))
+        self.send(self.format.unsubscribe_push(conversation, number, reason))
 
     def close(self, reason: CloseReason) -> None:
         self.disconnect(CLOSE_REASONS[reason])
@@ -174,7 +175,7 @@ class RealtimeSession:
 
     def _receive(self, opcode: int, fin: bool, payload: bytes) -> None:
         now = self._gateway.now()
-        if not fin or opcode != Opcode.TEXT:
+        if not fin or opcode != self._writer.framing.opcode:
             self._charge(now)
         if opcode == Opcode.PING:
             self._connection.pong(payload)
@@ -182,7 +183,7 @@ class RealtimeSession:
         message = self._assembler.take(opcode, fin, payload)
         if isinstance(message, Disconnect):
             self.disconnect(message)
-        elif message == PONG:
+        elif message == self.format.ping:
             self._take_pong()
         elif message is not None:
             self._take_message(message, now)
@@ -190,7 +191,7 @@ class RealtimeSession:
     def _take_message(self, message: bytes, now: float) -> None:
         is_new = self.protocol.state is State.NEW
         limit = CONNECT_BYTES if is_new else self._gateway.settings.max_line_bytes
-        lines = read_message(message, limit)
+        lines = self.format.read(message, limit)
         if isinstance(lines, Disconnect):
             self.disconnect(lines)
             return
@@ -229,13 +230,18 @@ class RealtimeSession:
 
     # --- replies -----------------------------------------------------------------------------
 
-    def send_line(self, line: bytes) -> None:
-        """Have one line leave with the next flush, behind what is pending."""
+    def send(self, piece: bytes) -> None:
+        """Have a piece in the session's format leave with the next flush, behind what is
+        pending."""
         if not self.open:
             return
         if not self.pending:
-            self._gateway.add_dirty(self)
-        self.pending.append(line)
+            self._add_dirty(self)
+        self.pending.append(piece)
+
+    def reply(self, command_id: int, kind: str, result: Any) -> None:
+        """Answer a command of `kind`."""
+        self.send(self.format.reply(command_id, kind, result))
 
     def refuse(self, command_id: int, error: QunxinError, *, temporary: bool = False) -> None:
         """Answer a command with an error of ours; `temporary` where a repeat can help although
@@ -245,7 +251,7 @@ class RealtimeSession:
             text += f" ({error.retry_after:g} s)"
         number = codes.ERROR_NUMBERS[error.code]
         temporary = temporary or error.retryable
-        self.send_line(encode_error(command_id, number, text, temporary=temporary))
+        self.send(self.format.error(command_id, number, text, temporary=temporary))
 
     # --- pings and what they prove -----------------------------------------------------------
 
@@ -253,7 +259,7 @@ class RealtimeSession:
         """Have a ping leave with the next flush, whatever else there is to send."""
         self.ping_wanted = True
         if not self.pending:
-            self._gateway.add_dirty(self)
+            self._add_dirty(self)
 
     def note_ping(self, frame_bytes: int) -> None:
         """A ping is at the end of the frame of so many bytes that is about to be written."""
@@ -362,7 +368,7 @@ class RealtimeSession:
             return
         _log.debug("closing a connection: %d %s", disconnect.code, disconnect.reason)
         self.ping_wanted = False
-        self._gateway.flush_one(self)
+        self._writer.flush_one(self)
         if self.open:
             self._connection.close(disconnect, readable=readable)
             self._end()

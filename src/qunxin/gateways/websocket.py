@@ -22,11 +22,13 @@ from qunxin.gateways import websocket_library, websocket_picows
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime_settings import PATH, RealtimeSettings
 from qunxin.gateways.sites import SitePolicy
+from qunxin.wire.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
+from qunxin.wire.protobuf import PROTOBUF
 
 _log = logging.getLogger("qunxin.realtime")
 
-_PROTOBUF: Final = "centrifuge-protobuf"
 _VERSION: Final = "13"
+_FRAMINGS: Final = (WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)
 _BACKENDS: Final = {"picows": websocket_picows.attach, "websockets": websocket_library.attach}
 
 
@@ -98,15 +100,19 @@ def _check_handshake(request: UpgradeRequest) -> Refusal | None:
 
 
 def _check_subprotocol(headers: Mapping[str, str]) -> Refusal | None:
-    """JSON needs no subprotocol, and some clients send the header empty."""
-    asked = [part.strip() for part in headers.get("sec-websocket-protocol", "").split(",")]
-    if _PROTOBUF in asked:
-        detail = "Protobuf is not spoken here: use the SDK's JSON mode, without a subprotocol"
-        return _refusal(HTTPStatus.BAD_REQUEST, "invalid_request", detail)
-    if any(asked):
-        detail = "no subprotocol is spoken here: connect without one"
+    if _framing_of(headers) is None:
+        detail = f"the only subprotocol here is {PROTOBUF.subprotocol}; JSON needs none"
         return _refusal(HTTPStatus.BAD_REQUEST, "invalid_request", detail)
     return None
+
+
+def _framing_of(headers: Mapping[str, str]) -> Framing | None:
+    """What the client asked to speak, its first choice that is known. JSON has no subprotocol,
+    and some clients send the header empty."""
+    asked = [part.strip() for part in headers.get("sec-websocket-protocol", "").split(",")]
+    known = {framing.format.subprotocol: framing for framing in _FRAMINGS}
+    named = [name for name in asked if name] or [""]
+    return next((known[name] for name in named if name in known), None)
 
 
 def _is_key(value: str) -> bool:
@@ -153,7 +159,7 @@ class Host(Protocol):
         """Raise `overloaded` or `shutting_down` where no connection is taken now."""
         ...
 
-    def accept(self, connection: Connection, language: str) -> None:
+    def accept(self, connection: Connection, language: str, framing: Framing) -> None:
         """Take over an upgraded connection: sets its receiver."""
         ...
 
@@ -192,10 +198,11 @@ class Upgrades:
         connection = Connection(transport, settings.linger_seconds, self._host.closed)
         attach = _BACKENDS[settings.websocket_backend]
         language = best_language(request.headers.get("accept-language", ""))
-        self._host.accept(connection, language)
-        attach(
-            transport, connection, settings.max_frame_bytes, request.headers["sec-websocket-key"]
-        )
+        framing = _framing_of(request.headers) or WEBSOCKET_JSON
+        self._host.accept(connection, language, framing)
+        key = request.headers["sec-websocket-key"]
+        subprotocol = framing.format.subprotocol
+        attach(transport, connection, settings.max_frame_bytes, key, subprotocol)
 
 
 class _Upgrade(asyncio.Protocol):

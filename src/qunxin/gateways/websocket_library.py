@@ -17,15 +17,20 @@ _TOO_BIG = 1009
 
 
 def attach(
-    transport: asyncio.Transport, connection: Connection, max_frame_bytes: int, key: str
+    transport: asyncio.Transport,
+    connection: Connection,
+    max_frame_bytes: int,
+    key: str,
+    subprotocol: str,
 ) -> None:
-    """Let the library read `transport` from now on, and answer the upgrade. `connection.receiver`
-    is told of every frame."""
+    """Let the library read `transport` from now on, and answer the upgrade, with the subprotocol
+    unless that is empty. `connection.receiver` is told of every frame."""
     transport.set_protocol(_Reader(connection, max_frame_bytes))
+    chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     transport.write(
         (
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+            f"Sec-WebSocket-Accept: {accept_key(key)}\r\n{chosen}\r\n"
         ).encode()
     )
 

@@ -12,7 +12,14 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from picows import (
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
 from picows.picows import WSAutoPingStrategy, WSProtocol  # type: ignore[attr-defined]
 
 from qunxin.gateways.connection import Connection
@@ -29,15 +36,19 @@ _PONG: Final = WSMsgType.PONG
 
 
 def attach(
-    transport: asyncio.Transport, connection: Connection, max_frame_bytes: int, key: str
+    transport: asyncio.Transport,
+    connection: Connection,
+    max_frame_bytes: int,
+    key: str,
+    subprotocol: str,
 ) -> None:
-    """Let picows read `transport` from now on, and answer the upgrade. `connection.receiver` is
-    told of every frame."""
+    """Let picows read `transport` from now on, and answer the upgrade, with the subprotocol unless
+    that is empty. `connection.receiver` is told of every frame."""
     protocol = WSProtocol(
         None,
         None,
         False,
-        lambda _request: _Listener(connection),
+        lambda _request: _answer(_Listener(connection), subprotocol),
         _Reports(connection),
         True,
         None,
@@ -73,6 +84,11 @@ def _upgrade_request(key: str) -> bytes:
         "GET / HTTP/1.1\r\nHost: _\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
+
+
+def _answer(listener: WSListener, subprotocol: str) -> WSUpgradeResponseWithListener:
+    headers = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {}
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), listener)
 
 
 class _Listener(WSListener):

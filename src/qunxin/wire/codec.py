@@ -1,7 +1,7 @@
 """From entries to the bytes that go over the socket, once for all sessions they go to.
 
-A publication is one line; lines are joined by newlines into text frames of bounded size; a frame
-is built whole, header included, so that handing it to a thousand sockets copies nothing.
+In JSON a publication is one line; lines are joined by newlines into payloads of bounded size. A
+frame is built whole, header included, so that handing it to a thousand sockets copies nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from qunxin.wire.entries import encode_entry
 from qunxin.wire.frames import one_line
 
 MAX_FRAME_BYTES: Final = 256 * 1024
-"""Lines are put together up to this; a longer line has a frame of its own."""
+"""What goes out is put together up to this; a longer piece has a frame of its own."""
 
 _TEXT: Final = 0x81
+_BINARY: Final = 0x82
 _CLOSE: Final = 0x88
 _PONG: Final = 0x8A
 _MAX_REASON_BYTES: Final = 123
@@ -51,20 +52,23 @@ def pong_frame(payload: bytes) -> bytes:
     return _frame(_PONG, payload)
 
 
-def text_frames(lines: Sequence[bytes], max_bytes: int = MAX_FRAME_BYTES) -> bytes:
-    """`lines` in order, in as few text frames as the bound allows, one after another."""
-    payload = b"\n".join(lines)
-    if len(payload) <= max_bytes:
-        return _frame(_TEXT, payload)
-    frames: list[bytes] = []
+def binary_frame(payload: bytes) -> bytes:
+    """`payload` as one whole binary frame from a server."""
+    return _frame(_BINARY, payload)
+
+
+def lines_within(lines: Sequence[bytes], max_bytes: int) -> list[bytes]:
+    """`lines` in order, joined into as few payloads as the bound allows; a longer line has a
+    payload of its own."""
+    payloads: list[bytes] = []
     first = size = 0
     for index, line in enumerate(lines):
         if index > first and size + len(line) > max_bytes:
-            frames.append(_frame(_TEXT, b"\n".join(lines[first:index])))
+            payloads.append(b"\n".join(lines[first:index]))
             first, size = index, 0
         size += len(line) + 1
-    frames.append(_frame(_TEXT, b"\n".join(lines[first:])))
-    return b"".join(frames)
+    payloads.append(b"\n".join(lines[first:]))
+    return payloads
 
 
 def _frame(head: int, payload: bytes) -> bytes:

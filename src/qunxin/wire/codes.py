@@ -105,6 +105,7 @@ INVALID_UTF8: Final = Disconnect(4508, "text that is not valid UTF-8")
 FRAME_TOO_LARGE: Final = Disconnect(4509, "a frame over the hard limit")
 BAD_FRAME: Final = Disconnect(4510, "not a valid WebSocket frame")
 NO_REPLY_COMMAND: Final = Disconnect(4511, "send is not available, use publish or rpc")
+TEXT_FRAME: Final = Disconnect(4512, "a text frame where only Protobuf is understood")
 
 DISCONNECTS: Final = (
     SHUTTING_DOWN,
@@ -128,6 +129,7 @@ DISCONNECTS: Final = (
     FRAME_TOO_LARGE,
     BAD_FRAME,
     NO_REPLY_COMMAND,
+    TEXT_FRAME,
 )
 """Every code that the server closes a connection with."""
 

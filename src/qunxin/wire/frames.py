@@ -154,6 +154,11 @@ def decode_command(line: bytes) -> tuple[str, Command] | BadLine:
         command = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return BadLine(find_id(line), str(error))
+    return check_command(command)
+
+
+def check_command(command: Command) -> tuple[str, Command] | BadLine:
+    """The command and its kind, where it has an id and is exactly one."""
     kinds = command.kinds
     if len(kinds) != 1:
         return BadLine(command.id, "exactly one command in a line")
