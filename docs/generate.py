@@ -274,7 +274,8 @@ ENTRY_NOTES: Final[dict[str, str]] = {
     "that they may read.",
     EventType.CONTACT: "In an inbox: the first message of a private conversation.",
     EventType.ACCOUNT: "In an inbox: the account's state changed.",
-    EventType.SESSIONS_ENDED: "In an inbox: the user's sessions were ended.",
+    EventType.SESSIONS_ENDED: "In an inbox: the user's sessions were ended; where `token` is "
+    "there, those that came with the token of that id.",
     EventType.HIDDEN: "Never stored: positions `first` to `last`, which this reader may not see. "
     "It stands at `last`.",
 }

@@ -48,6 +48,7 @@ _ROWS = (
     _row(_R, "invalid_request", "The request is not valid: {detail}", "请求无效：{detail}"),
     _row(_R, "unauthenticated", "No valid credentials: {detail}", "未通过身份验证：{detail}"),
     _row(_R, "token_expired", "The token has expired", "令牌已过期"),
+    _row(_R, "token_revoked", "The token has been revoked", "令牌已被吊销"),
     _row(_R, "forbidden", "Not allowed: {detail}", "无权执行此操作：{detail}"),
     _row(_R, "not_found", "There is nothing here: {detail}", "未找到：{detail}"),
     _row(

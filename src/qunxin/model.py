@@ -294,6 +294,20 @@ class Cursor(msgspec.Struct, frozen=True):
     read: int = 0
 
 
+MAX_REVOKED_TOKENS: Final = 1_000
+"""Of one user, each by its id; more at once are revoked all together."""
+
+
+class SignIn(msgspec.Struct, frozen=True):
+    """What decides whether a valid token still lets its user in, in one snapshot."""
+
+    user: User
+    tokens_from: int
+    """Tokens issued before it (milliseconds since 1970) are revoked."""
+    revoked: frozenset[str] = frozenset()
+    """Tokens that are revoked one by one, by their ids."""
+
+
 class ApiKey(msgspec.Struct, frozen=True):
     """An API key as it is kept: never the secret, only its digest."""
 

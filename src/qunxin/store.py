@@ -32,6 +32,7 @@ from qunxin.model import (
     Reason,
     Require,
     Role,
+    SignIn,
     User,
     UserState,
     Webhook,
@@ -207,6 +208,17 @@ class EndSessions(msgspec.Struct, frozen=True):
     user: str
 
 
+class RevokeTokens(msgspec.Struct, frozen=True):
+    """Refuse tokens of `user` from now on: the one with the id `token`, remembered until
+    `keep_until_ms`, or with None all that were issued up to this command's time. Appends
+    `sessions_ended` to the inbox, with the id as `token` where it is about one. Result: None.
+    Refused: `user_not_found`, `user_erased`, `invalid_request` (too many are remembered)."""
+
+    user: str
+    token: str | None = None
+    keep_until_ms: int = 0
+
+
 class PutApiKey(msgspec.Struct, frozen=True):
     """Keep an API key's digest. Result: None."""
 
@@ -276,6 +288,7 @@ Command: TypeAlias = (
     | Recall
     | MoveCursors
     | EndSessions
+    | RevokeTokens
     | PutApiKey
     | RevokeApiKey
     | PutWebhook
@@ -502,6 +515,8 @@ class Store(Protocol):
         ...
 
     async def read_user(self, user: str) -> User | None: ...
+
+    async def read_sign_in(self, user: str) -> SignIn | None: ...
 
     async def read_group(self, group: str) -> Group | None: ...
 

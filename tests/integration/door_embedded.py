@@ -63,6 +63,10 @@ async def _sessions(engine: Engine, caller: Caller, f: Json) -> Any:
     return engine.sessions(f["user"], caller=caller)
 
 
+async def _end_session(engine: Engine, caller: Caller, f: Json) -> Any:
+    return engine.end_session(f["user"], f["session"], caller=caller)
+
+
 CALLS: dict[str, Call] = {
     "user.put": _put_user,
     "user.get": lambda e, c, f: e.get_user(f["user"], caller=c),
@@ -73,6 +77,9 @@ CALLS: dict[str, Call] = {
     "user.conversations": _conversations,
     "user.sessions": _sessions,
     "user.end_sessions": lambda e, c, f: e.end_sessions(f["user"], caller=c),
+    "user.end_session": _end_session,
+    "token.revoke": lambda e, c, f: e.revoke_tokens(f["user"], f["id"], caller=c),
+    "token.revoke_all": lambda e, c, f: e.revoke_tokens(f["user"], caller=c),
     "group.put": lambda e, c, f: e.put_group(f.pop("group"), acting=_acting(f), **f, caller=c),
     "group.get": lambda e, c, f: e.get_group(f["group"], acting=_acting(f), caller=c),
     "group.members": lambda e, c, f: e.members(f.pop("group"), acting=_acting(f), **f, caller=c),

@@ -62,45 +62,49 @@ def _handmade(header: object, claims: object, secret: bytes = KEY.secret) -> str
     return (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
 
-def _refusal(authenticator: Authenticator, token: str) -> str:
+async def _refusal(authenticator: Authenticator, token: str) -> str:
     with pytest.raises(QunxinError) as refused:
-        authenticator.verify_token(token)
+        await authenticator.verify_token(token)
     return refused.value.code
 
 
-def test_an_issued_token_names_its_user(authenticator: Authenticator) -> None:
+async def test_an_issued_token_names_its_user(authenticator: Authenticator) -> None:
     """For an hour unless told otherwise."""
     token, expires = authenticator.issue_token("a@b.example")
     assert expires == (NOW + 3600) * 1000
-    identity = authenticator.verify_token(token)
+    identity = await authenticator.verify_token(token)
     assert (identity.user, identity.expires_at_ms) == ("a@b.example", expires)
 
 
-def test_an_applications_own_token_is_accepted(authenticator: Authenticator) -> None:
+async def test_an_applications_own_token_is_accepted(authenticator: Authenticator) -> None:
     """Signed elsewhere with the same key, with and without its id."""
-    assert authenticator.verify_token(_token()).user == "alice"
-    assert authenticator.verify_token(_token(headers={"typ": "JWT"})).user == "alice"
-    assert authenticator.verify_token(_token(aud=["else", "qunxin"])).user == "alice"
-    assert authenticator.verify_token(_token(exp=NOW + 0.5)).expires_at_ms == NOW * 1000 + 500
+    assert (await authenticator.verify_token(_token())).user == "alice"
+    assert (await authenticator.verify_token(_token(headers={"typ": "JWT"}))).user == "alice"
+    assert (await authenticator.verify_token(_token(aud=["else", "qunxin"]))).user == "alice"
+    assert (
+        await authenticator.verify_token(_token(exp=NOW + 0.5))
+    ).expires_at_ms == NOW * 1000 + 500
 
 
-def test_a_token_expires_with_little_leeway(authenticator: Authenticator, clock: FakeClock) -> None:
+async def test_a_token_expires_with_little_leeway(
+    authenticator: Authenticator, clock: FakeClock
+) -> None:
     """Up to its time and a few seconds, then `token_expired`."""
     token = _token()
     clock.seconds = NOW + 60 + LEEWAY_SECONDS - 0.001
-    assert authenticator.verify_token(token).user == "alice"
+    assert (await authenticator.verify_token(token)).user == "alice"
     clock.seconds = NOW + 60 + LEEWAY_SECONDS
-    assert _refusal(authenticator, token) == "token_expired"
+    assert await _refusal(authenticator, token) == "token_expired"
 
 
-def test_a_token_is_not_accepted_before_its_time(
+async def test_a_token_is_not_accepted_before_its_time(
     authenticator: Authenticator, clock: FakeClock
 ) -> None:
     """RFC 7519, 4.1.5."""
     token = _token(nbf=NOW + 30)
-    assert _refusal(authenticator, token) == "unauthenticated"
+    assert await _refusal(authenticator, token) == "unauthenticated"
     clock.seconds = NOW + 30
-    assert authenticator.verify_token(token).user == "alice"
+    assert (await authenticator.verify_token(token)).user == "alice"
 
 
 @pytest.mark.parametrize(
@@ -121,55 +125,63 @@ def test_a_token_is_not_accepted_before_its_time(
         {"exp": 2**70},
         {"nbf": float("inf")},
         {"nbf": 2**80},
+        {"exp": NOW + 30 * 86_400 + 6},
+        {"iat": NOW + 6},
+        {"iat": "今天"},
+        {"jti": ""},
+        {"jti": 7},
+        {"jti": "十" * 129},
     ],
 )
-def test_claims_that_are_missing_or_wrong(
+async def test_claims_that_are_missing_or_wrong(
     authenticator: Authenticator, claims: dict[str, Any]
 ) -> None:
     """Each is `unauthenticated`, never anything unforeseen."""
-    assert _refusal(authenticator, _token(**claims)) == "unauthenticated"
+    assert await _refusal(authenticator, _token(**claims)) == "unauthenticated"
 
 
 @pytest.mark.parametrize("claim", ["sub", "exp", "aud", "nbf"])
 @pytest.mark.parametrize("value", [True, [], {}, "明天", float("nan")])
-def test_claims_of_a_wrong_type(authenticator: Authenticator, claim: str, value: object) -> None:
+async def test_claims_of_a_wrong_type(
+    authenticator: Authenticator, claim: str, value: object
+) -> None:
     """Signed by hand, as no library would."""
     claims = {"sub": "alice", "aud": "qunxin", "exp": NOW + 60, claim: value}
     token = _handmade({"alg": "HS256", "kid": KEY.id}, claims)
-    assert _refusal(authenticator, token) == "unauthenticated"
+    assert await _refusal(authenticator, token) == "unauthenticated"
 
 
-def test_the_algorithm_is_the_keys_not_the_tokens(authenticator: Authenticator) -> None:
+async def test_the_algorithm_is_the_keys_not_the_tokens(authenticator: Authenticator) -> None:
     """No `none`, no other HMAC, no public-key algorithm over our secret."""
     claims = {"sub": "alice", "aud": "qunxin", "exp": NOW + 60}
     unsigned = jwt.encode(claims, None, "none", headers={"kid": KEY.id})
-    assert _refusal(authenticator, unsigned) == "unauthenticated"
+    assert await _refusal(authenticator, unsigned) == "unauthenticated"
     longer = jwt.encode(claims, KEY.secret * 2, "HS512", headers={"kid": KEY.id})
-    assert _refusal(authenticator, longer) == "unauthenticated"
+    assert await _refusal(authenticator, longer) == "unauthenticated"
     for algorithm in ("none", "None", "RS256", "HS384", "", None, 1, ["HS256"]):
         token = _handmade({"alg": algorithm, "kid": KEY.id}, claims)
-        assert _refusal(authenticator, token) == "unauthenticated", algorithm
+        assert await _refusal(authenticator, token) == "unauthenticated", algorithm
 
 
-def test_a_signature_that_is_not_ours(authenticator: Authenticator) -> None:
+async def test_a_signature_that_is_not_ours(authenticator: Authenticator) -> None:
     """Another secret, a changed claim, a cut signature, no token at all."""
-    assert _refusal(authenticator, _token(new_key().secret)) == "unauthenticated"
+    assert await _refusal(authenticator, _token(new_key().secret)) == "unauthenticated"
     head, _, signature = _token().split(".")
     forged = _token(sub="bob").split(".")[1]
     broken = ("", ".", "..", "你好", "a.b.c", _token()[:-2], f"{head}.{forged}.{signature}")
     for token in (*broken, "x" * 5000, _token() + "\x00", "\ud800"):
-        assert _refusal(authenticator, token) == "unauthenticated", token[:40]
+        assert await _refusal(authenticator, token) == "unauthenticated", token[:40]
 
 
 @pytest.mark.parametrize("key_id", ["unknown", "", 5, None, [KEY.id], {"a": 1}])
-def test_a_key_id_that_is_not_ours(authenticator: Authenticator, key_id: object) -> None:
+async def test_a_key_id_that_is_not_ours(authenticator: Authenticator, key_id: object) -> None:
     """An id that names no key is refused, not replaced by the active one."""
     claims = {"sub": "alice", "aud": "qunxin", "exp": NOW + 60}
     token = _handmade({"alg": "HS256", "kid": key_id}, claims)
-    assert _refusal(authenticator, token) == "unauthenticated"
+    assert await _refusal(authenticator, token) == "unauthenticated"
 
 
-def test_keys_take_turns(authenticator: Authenticator) -> None:
+async def test_keys_take_turns(authenticator: Authenticator) -> None:
     """After a rotation old tokens still hold and new ones are signed with the new key; without
     the old key its tokens are refused."""
     old, _ = authenticator.issue_token("alice")
@@ -177,10 +189,10 @@ def test_keys_take_turns(authenticator: Authenticator) -> None:
     authenticator.use_keys(rotated)
     new, _ = authenticator.issue_token("bob")
     assert jwt.get_unverified_header(new)["kid"] == rotated.active != KEYS.active
-    assert authenticator.verify_token(old).user == "alice"
+    assert (await authenticator.verify_token(old)).user == "alice"
     authenticator.use_keys(rotated.without(KEY.id))
-    assert _refusal(authenticator, old) == "unauthenticated"
-    assert authenticator.verify_token(new).user == "bob"
+    assert await _refusal(authenticator, old) == "unauthenticated"
+    assert (await authenticator.verify_token(new)).user == "bob"
 
 
 @pytest.mark.parametrize(
@@ -208,6 +220,12 @@ async def test_a_header_with_a_users_token(authenticator: Authenticator, engine:
     await engine.erase_user("alice")
     with pytest.raises(QunxinError, match="user_erased"):
         await _caller(authenticator, header)
+    await engine.put_user("bob")
+    await engine.revoke_tokens("bob", "第一个 🎫")
+    with pytest.raises(QunxinError, match="token_revoked"):
+        await _caller(authenticator, f"Bearer {_token(sub='bob', iat=NOW, jti='第一个 🎫')}")
+    bobs = f"Bearer {_token(sub='bob', iat=NOW, jti='第二个')}"
+    assert await _caller(authenticator, bobs) == Caller.as_user("bob")
     with pytest.raises(QunxinError, match="user_not_found"):
         await _caller(authenticator, f"Bearer {_token(sub='nobody')}")
 

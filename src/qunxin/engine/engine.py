@@ -32,9 +32,20 @@ from qunxin.engine.results import SessionInfo
 from qunxin.engine.session import Session
 from qunxin.engine.settings import EngineSettings
 from qunxin.engine.sink import CloseReason, Position, Sink
+from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark, sign_in
 from qunxin.errors import QunxinError
+from qunxin.model import User
 from qunxin.observe import NullObserver, Observer
-from qunxin.store import Command, Done, EndSessions, EraseUser, PutUser, Store, SweepErased
+from qunxin.store import (
+    Command,
+    Done,
+    EndSessions,
+    EraseUser,
+    PutUser,
+    RevokeTokens,
+    Store,
+    SweepErased,
+)
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.engine")
@@ -166,17 +177,19 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations):
         *,
         positions: Mapping[str, Position] | None = None,
         client: str = "",
+        token: TokenMark | None = None,
     ) -> Session:
         """A new session of `user`; entries flow to `sink` after `Session.start`.
 
         `positions` is where the device says it stands, by conversation; unknown ones are passed
-        over. Raises `user_not_found`, `user_erased`, `user_suspended`, `shutting_down`.
+        over; `token` is what the device came with, where it needed one. Raises `user_not_found`,
+        `user_erased`, `user_suspended`, `token_revoked`, `shutting_down`.
         """
         check_id("user", user)
         if self._closing:
             raise QunxinError("shutting_down")
         now = self.clock.now_ms()
-        session = Session(self, secrets.token_hex(8), user, sink, client, now)
+        session = Session(self, secrets.token_hex(8), user, sink, client, now, token)
         self._sessions.setdefault(user, {})[session.id] = session
         self._session_count += 1
         try:
@@ -218,5 +231,40 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations):
         others do as their node learns of it. The user may connect again."""
         check_access(caller, "user.end_sessions", about=user)
         await self.commit(EndSessions(check_id("user", user)), caller)
+        self._end_those_with(user, None)
+
+    def end_session(self, user: str, session: str, *, caller: Caller = SYSTEM) -> bool:
+        """End one session of `user` on this node; False where there is none of that id. The
+        device may connect again."""
+        check_access(caller, "user.end_session", about=user)
+        found = self._sessions.get(user, {}).get(session)
+        if found is None:
+            return False
+        found.end(CloseReason.SESSIONS_ENDED)
+        return True
+
+    # --- tokens ------------------------------------------------------------------------------
+
+    async def sign_in(self, user: str, token: TokenMark | None) -> User:
+        """The account, where it may act and `token` is not revoked. Raises `user_not_found`,
+        `user_erased`, `user_suspended`, `token_revoked`."""
+        return await sign_in(self.store, check_id("user", user), token)
+
+    async def revoke_tokens(
+        self, user: str, token: str | None = None, *, caller: Caller = SYSTEM
+    ) -> None:
+        """Refuse one token of `user` by its id, or all that were issued until now. On return it
+        is durable, and the sessions here that came with them have ended; other nodes follow."""
+        operation = "token.revoke_all" if token is None else "token.revoke"
+        check_access(caller, operation, about=user)
+        if token is not None and not 1 <= len(token) <= MAX_TOKEN_ID_LENGTH:
+            detail = f"id: 1 to {MAX_TOKEN_ID_LENGTH} characters"
+            raise QunxinError("invalid_request", detail=detail)
+        keep_until_ms = self.clock.now_ms() + MAX_TOKEN_SECONDS * 1000
+        await self.commit(RevokeTokens(check_id("user", user), token, keep_until_ms), caller)
+        self._end_those_with(user, token)
+
+    def _end_those_with(self, user: str, token: str | None) -> None:
         for session in list(self._sessions.get(user, {}).values()):
-            session.end(CloseReason.SESSIONS_ENDED)
+            if session.came_with(token):
+                session.end(CloseReason.SESSIONS_ENDED)

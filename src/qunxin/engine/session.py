@@ -19,6 +19,7 @@ from qunxin.engine.cursors import CursorBuffer
 from qunxin.engine.fanout import Fanout, Subscription, end_reason
 from qunxin.engine.settings import EngineSettings
 from qunxin.engine.sink import CloseReason, Delivery, Position, Sink, SubscriptionStart
+from qunxin.engine.tokens import TokenMark, sign_in
 from qunxin.errors import QunxinError
 from qunxin.model import BROADCAST, Conversation, Entry, EventType, UserState
 from qunxin.observe import Observer
@@ -64,11 +65,20 @@ class Session:
     """
 
     def __init__(
-        self, context: SessionContext, session: str, user: str, sink: Sink, client: str, now: int
+        self,
+        context: SessionContext,
+        session: str,
+        user: str,
+        sink: Sink,
+        client: str,
+        now: int,
+        token: TokenMark | None = None,
     ) -> None:
         self.id = session
         self.user = user
         self.client = client
+        self.token = token
+        """What the device came with; None where no token was needed."""
         self.connected = now
         self.starts: tuple[SubscriptionStart, ...] = ()
         """Inbox, broadcasts, then the most recent conversations: what the device is told at
@@ -94,7 +104,8 @@ class Session:
     async def prepare(self, positions: Mapping[str, Position]) -> None:
         """Check the account and plan every subscription; the engine calls it once.
 
-        Raises `user_not_found`, `user_erased`, `user_suspended`, or `shutting_down` where the
+        Raises `user_not_found`, `user_erased`, `user_suspended`, `token_revoked`, or
+        `shutting_down` where the
         session was ended meanwhile. The inbox is watched from
         before the conversations are read, so that none gained meanwhile is missed; the account
         is checked after them, so that a change above the inbox's start is in what follows.
@@ -104,7 +115,7 @@ class Session:
         self._inbox_known = (await store.read_heads([self._inbox]))[self._inbox]
         fixed = await store.read_conversations(self.user, [self._inbox, str(BROADCAST)])
         recent, _ = await store.list_conversations(self.user, limit=settings.recent_conversations)
-        await self._check_account()
+        await self.check_sign_in()
         rows = {row.conversation: row for row in (*fixed, *recent)}
         budget = settings.recovery_budget_entries
         starts = []
@@ -123,12 +134,22 @@ class Session:
         if self._closed:
             raise QunxinError("shutting_down")
 
-    async def _check_account(self) -> None:
-        user = await self._context.store.read_user(self.user)
-        if user is None:
-            raise QunxinError("user_not_found", user=self.user)
-        if user.state is not UserState.ACTIVE:
-            raise QunxinError(f"user_{user.state}", user=self.user)
+    async def check_sign_in(self) -> None:
+        """Raises where account or token do not let the device in (any more)."""
+        await sign_in(self._context.store, self.user, self.token)
+
+    async def renew(self, token: TokenMark) -> None:
+        """The device has brought another token. Raises `token_revoked`, and leaves the session
+        with its former one, where it is not good.
+
+        It counts from before it is looked up, so that a revocation meanwhile ends the session.
+        """
+        former, self.token = self.token, token
+        try:
+            await self.check_sign_in()
+        except QunxinError:
+            self.token = former
+            raise
 
     def start(self) -> None:
         """From now on entries flow: what was missed, then live."""
@@ -316,8 +337,12 @@ class Session:
             reason = _ACCOUNT_ENDS.get(body["state"])
             if reason is not None:
                 self._end(reason)
-        elif entry.type == EventType.SESSIONS_ENDED:
+        elif entry.type == EventType.SESSIONS_ENDED and self.came_with(body.get("token")):
             self._end(CloseReason.SESSIONS_ENDED)
+
+    def came_with(self, token: str | None) -> bool:
+        """Whether the end of `token` is this session's end; None means every token."""
+        return token is None or (self.token is not None and self.token.id == token)
 
     def _start_gain(self, conversation: str) -> None:
         self._context.tasks.start(f"gain {conversation}", self._gain(conversation))

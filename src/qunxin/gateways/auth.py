@@ -7,6 +7,7 @@ API key begins with ``qx_`` and is looked up by the engine, which keeps only its
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
 
@@ -15,14 +16,14 @@ import msgspec
 
 from qunxin.clock import Clock, SystemClock
 from qunxin.engine import Engine
-from qunxin.engine.access import SYSTEM, Caller
+from qunxin.engine.access import Caller
+from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark
 from qunxin.errors import QunxinError
 from qunxin.gateways.keyring import TokenKey, TokenKeys
-from qunxin.model import MAX_INTEGER, UserState, is_valid_id
+from qunxin.model import MAX_INTEGER, is_valid_id
 
 DEFAULT_AUDIENCE: Final = "qunxin"
 DEFAULT_TOKEN_SECONDS: Final = 3600
-MAX_TOKEN_SECONDS: Final = 30 * 24 * 3600
 LEEWAY_SECONDS: Final = 5
 """How far clocks may differ between who signs and who verifies."""
 
@@ -36,6 +37,7 @@ class Identity(msgspec.Struct, frozen=True):
 
     user: str
     expires_at_ms: int
+    token: TokenMark
 
 
 class Authenticator:
@@ -70,16 +72,22 @@ class Authenticator:
             raise QunxinError("invalid_request", detail="user: not a valid id")
         if not 1 <= ttl_seconds <= MAX_TOKEN_SECONDS:
             raise QunxinError("invalid_request", detail=f"ttl_seconds: 1 to {MAX_TOKEN_SECONDS}")
-        now = self._clock.now_ms() // 1000
-        expires = now + ttl_seconds
-        claims = {"sub": user, "aud": self._audience, "iat": now, "exp": expires}
+        now_ms = self._clock.now_ms()
+        expires = now_ms // 1000 + ttl_seconds
+        claims = {
+            "sub": user,
+            "aud": self._audience,
+            "jti": secrets.token_hex(8),
+            "iat": now_ms / 1000,
+            "exp": expires,
+        }
         key = self._keys.signing
         token = jwt.encode(claims, key.secret, key.algorithm, headers={"kid": key.id})
         return token, expires * 1000
 
-    def verify_token(self, token: str) -> Identity:
+    async def verify_token(self, token: str) -> Identity:
         """Whom a token is for. Raises `token_expired`, or `unauthenticated` for everything else
-        that is wrong with it."""
+        that is wrong with it. Whether it was revoked is not looked at."""
         if len(token) > _MAX_TOKEN_LENGTH:
             raise QunxinError("unauthenticated", detail="the token is too long")
         claims = self._verified_claims(token, self._key_of(token))
@@ -90,14 +98,19 @@ class Authenticator:
             raise QunxinError("unauthenticated", detail="the token's exp is not a time")
         if (expires + LEEWAY_SECONDS) * 1000 <= self._clock.now_ms():
             raise QunxinError("token_expired")
-        self._check_begun(claims.get("nbf", 0))
-        return Identity(user, int(expires * 1000))
+        if expires - MAX_TOKEN_SECONDS - LEEWAY_SECONDS > self._clock.now_ms() / 1000:
+            raise QunxinError("unauthenticated", detail="the token is valid for over 30 days")
+        self._check_begun(claims.get("nbf", 0), "nbf")
+        issued = claims.get("iat", 0)
+        self._check_begun(issued, "iat")
+        token_id = _token_id(claims.get("jti"))
+        return Identity(user, int(expires * 1000), TokenMark(token_id, round(issued * 1000)))
 
     async def authenticate_http(self, headers: Mapping[str, str]) -> Caller:
         """The caller whom the `Authorization` header names (header names in lower case).
 
         Raises `unauthenticated`, `token_expired`, and for a token of an account that may not act
-        `user_not_found`, `user_erased` or `user_suspended`.
+        `user_not_found`, `user_erased`, `user_suspended` or `token_revoked`.
         """
         scheme, _, credential = headers.get("authorization", "").partition(" ")
         credential = credential.strip()
@@ -107,16 +120,15 @@ class Authenticator:
             )
         if credential.startswith(API_KEY_PREFIX):
             return await self._engine.find_key(credential)
-        identity = self.verify_token(credential)
-        user = await self._engine.get_user(identity.user, caller=SYSTEM)
-        if user.state is UserState.SUSPENDED:
-            raise QunxinError("user_suspended", user=user.user)
+        identity = await self.verify_token(credential)
+        user = await self._engine.sign_in(identity.user, identity.token)
         return Caller.as_user(user.user)
 
-    def _check_begun(self, not_before: Any) -> None:
-        """The optional claim `nbf`: not to be accepted before it (RFC 7519, 4.1.5)."""
+    def _check_begun(self, not_before: Any, claim: str) -> None:
+        """The optional claims `nbf` and `iat`: not to be accepted before them (RFC 7519, 4.1.5).
+        One that claims to be issued later than now would outlive the revocation of all."""
         if not _is_time(not_before):
-            raise QunxinError("unauthenticated", detail="the token's nbf is not a time")
+            raise QunxinError("unauthenticated", detail=f"the token's {claim} is not a time")
         if (not_before - LEEWAY_SECONDS) * 1000 > self._clock.now_ms():
             raise QunxinError("unauthenticated", detail="the token is not valid yet")
 
@@ -142,6 +154,7 @@ class Authenticator:
                     "verify_exp": False,
                     "verify_iat": False,
                     "verify_nbf": False,
+                    "verify_jti": False,
                 },
             )
         except jwt.MissingRequiredClaimError as error:
@@ -158,3 +171,10 @@ def _is_time(value: Any) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 <= value <= MAX_INTEGER // 1000
+
+
+def _token_id(value: Any) -> str | None:
+    """The optional claim `jti` (RFC 7519, 4.1.7), by which one token can be revoked."""
+    if value is None or (isinstance(value, str) and 1 <= len(value) <= MAX_TOKEN_ID_LENGTH):
+        return value
+    raise QunxinError("unauthenticated", detail="the token's jti is not an id")

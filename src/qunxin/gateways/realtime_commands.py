@@ -18,6 +18,7 @@ from qunxin.engine.access import Caller
 from qunxin.engine.results import EntriesPage
 from qunxin.engine.session import Session
 from qunxin.engine.sink import Position
+from qunxin.engine.tokens import TokenMark
 from qunxin.errors import LANGUAGES, QunxinError, best_language
 from qunxin.gateways.operations import OPERATIONS, Operation, Services, TokenIssuer
 from qunxin.gateways.realtime_session import RealtimeSession
@@ -56,13 +57,16 @@ class Identity(Protocol):
     def user(self) -> str: ...
     @property
     def expires_at_ms(self) -> int: ...
+    @property
+    def token(self) -> TokenMark: ...
 
 
 class Tokens(TokenIssuer, Protocol):
     """Makes and checks users' tokens."""
 
-    def verify_token(self, token: str) -> Identity:
-        """Whom a token is for. Raises `token_expired` or `unauthenticated`."""
+    async def verify_token(self, token: str) -> Identity:
+        """Whom a token is for. Raises `token_expired` or `unauthenticated`; whether it was
+        revoked is for the engine to say."""
         ...
 
 
@@ -131,7 +135,7 @@ class Commands:
         """Admit the client, or refuse it and let it leave: SDKs close by themselves."""
         request = command.connect or Connect()
         try:
-            identity = self._tokens.verify_token(request.token)
+            identity = await self._tokens.verify_token(request.token)
             positions = self._read_connect(session, request)
             entered = await self._enter(session, request, identity, positions)
         except QunxinError:
@@ -178,7 +182,7 @@ class Commands:
         self._connecting += 1
         try:
             return await self._engine.connect(
-                identity.user, session, positions=positions, client=client
+                identity.user, session, positions=positions, client=client, token=identity.token
             )
         finally:
             self._connecting -= 1
@@ -207,12 +211,13 @@ class Commands:
         temporary: the next one that they fetch may be good."""
         token = "" if command.refresh is None else command.refresh.token
         try:
-            identity = self._tokens.verify_token(token)
+            identity = await self._tokens.verify_token(token)
         except QunxinError as error:
             session.refuse(command.id, error, temporary=error.code == "token_expired")
             return
         if identity.user != _engine_session(session).user:
             raise QunxinError("forbidden", detail="the token is another user's")
+        await _engine_session(session).renew(identity.token)
         session.expires_at_ms = identity.expires_at_ms
         result = {"client": _engine_session(session).id, "version": _VERSION,
                   "expires": True, "ttl": self._ttl(identity)}  # fmt: skip

@@ -31,6 +31,7 @@ ERROR_NUMBERS: Final = {
     "idempotency_conflict": 1009,
     "recall_window_over": 1010,
     "too_many_subscriptions": 1011,
+    "token_revoked": 1012,
     "members_unreachable": 1100,
     "user_not_found": 1101,
     "user_erased": 1102,

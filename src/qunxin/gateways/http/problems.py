@@ -14,6 +14,7 @@ STATUSES: Final[dict[str, int]] = {
     "invalid_request": 400,
     "unauthenticated": 401,
     "token_expired": 401,
+    "token_revoked": 401,
     "forbidden": 403,
     "not_found": 404,
     "conversation_not_found": 404,

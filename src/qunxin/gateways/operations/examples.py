@@ -143,6 +143,14 @@ EXAMPLES: Final[dict[str, Example]] = {
         },
     ),
     "user.end_sessions": Example({"user": "alice"}, {"user": "alice"}),
+    "user.end_session": Example(
+        {"user": "alice", "session": "5f0c1e9a7b3d2468"},
+        {"user": "alice", "session": "5f0c1e9a7b3d2468", "ended": True},
+    ),
+    "token.revoke": Example(
+        {"user": "alice", "id": "9d8c7b6a5f4e3d2c"}, {"user": "alice", "id": "9d8c7b6a5f4e3d2c"}
+    ),
+    "token.revoke_all": Example({"user": "alice"}, {"user": "alice", "id": None}),
     "group.put": Example(
         {
             "group": "tea",

@@ -84,6 +84,14 @@ async def end_sessions(
     return res.SessionsEnded(user=user)
 
 
+async def end_session(
+    services: Services, caller: Caller, request: req.EndSession
+) -> res.SessionEnded:
+    user = user_meant(caller, request.user)
+    ended = services.engine.end_session(user, request.session, caller=caller)
+    return res.SessionEnded(user=user, session=request.session, ended=ended)
+
+
 # --- groups -----------------------------------------------------------------------------------
 
 
@@ -239,6 +247,22 @@ async def create_token(services: Services, caller: Caller, request: req.CreateTo
         raise QunxinError("user_suspended", user=user.user)
     token, expires = services.tokens.issue_token(user.user, request.ttl_seconds)
     return res.Token(token=token, user=user.user, expires=expires)
+
+
+async def revoke_token(
+    services: Services, caller: Caller, request: req.RevokeToken
+) -> res.TokensRevoked:
+    user = user_meant(caller, request.user)
+    await services.engine.revoke_tokens(user, request.id, caller=caller)
+    return res.TokensRevoked(user=user, id=request.id)
+
+
+async def revoke_all_tokens(
+    services: Services, caller: Caller, request: req.OfUser
+) -> res.TokensRevoked:
+    user = user_meant(caller, request.user)
+    await services.engine.revoke_tokens(user, caller=caller)
+    return res.TokensRevoked(user=user, id=None)
 
 
 async def create_key(services: Services, caller: Caller, request: req.CreateKey) -> res.NewKey:

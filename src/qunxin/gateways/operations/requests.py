@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from qunxin.engine.access import Scope
 from qunxin.engine.content import MAX_KEY_LENGTH, MAX_SEGMENTS, Segment
+from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS
 from qunxin.gateways.operations.responses import RoleName
 from qunxin.model import MAX_ID_LENGTH, MAX_INTEGER, DeliveryState, History, Require, UserState
 
@@ -23,7 +24,6 @@ MAX_KEY_NAME_LENGTH: Final = 100
 MAX_CURSOR_LENGTH: Final = 512
 MAX_PAGE: Final = 1000
 MAX_USERS_AT_ONCE: Final = 10_000
-MAX_TOKEN_SECONDS: Final = 30 * 24 * 3600
 
 _ID_PATTERN = r"^(?!.*\.\.)[A-Za-z0-9]([A-Za-z0-9_.@-]*[A-Za-z0-9])?$"
 
@@ -341,6 +341,26 @@ class CreateToken(Request, frozen=True):
         ]
         | None
     ) = None
+
+
+class EndSession(Request, frozen=True, kw_only=True):
+    user: UserId | None = None
+    session: Annotated[
+        str,
+        Meta(min_length=1, max_length=MAX_ID_LENGTH, description="The session's id, as listed."),
+    ]
+
+
+class RevokeToken(Request, frozen=True, kw_only=True):
+    user: UserId | None = None
+    id: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=MAX_TOKEN_ID_LENGTH,
+            description="The token's id: its claim `jti`.",
+        ),
+    ]
 
 
 class CreateKey(Request, frozen=True):

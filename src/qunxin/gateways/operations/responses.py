@@ -170,12 +170,27 @@ class SessionsEnded(msgspec.Struct, frozen=True):
     user: str
 
 
+class SessionEnded(msgspec.Struct, frozen=True):
+    """`ended` is false where no such session was connected."""
+
+    user: str
+    session: str
+    ended: bool
+
+
 class Token(msgspec.Struct, frozen=True):
     """A token for a user's devices; `expires` in milliseconds since 1970."""
 
     token: str
     user: str
     expires: int
+
+
+class TokensRevoked(msgspec.Struct, frozen=True):
+    """Refused from now on: the token of that id, or (null) all issued until now."""
+
+    user: str
+    id: str | None
 
 
 class KeyView(msgspec.Struct, frozen=True):

@@ -186,8 +186,8 @@ _USERS = (
         summary="Disconnect a user's devices",
         chinese="断开用户的所有设备",
         description=(
-            "Every session of the user ends. A device with a valid token may come back: suspend "
-            "the user to keep it out."
+            "Every session of the user ends. A device with a valid token may come back: revoke "
+            "its tokens, or suspend the user, to keep it out."
         ),
         request=req.OfUser,
         response=res.SessionsEnded,
@@ -195,6 +195,25 @@ _USERS = (
         errors=_USER,
         rules=("user.end_sessions",),
         run=run.end_sessions,
+        status_of=_always(200),
+    ),
+    Operation(
+        name="user.end_session",
+        method="DELETE",
+        path="/v1/users/{user}/sessions/{session}",
+        tag="users",
+        summary="Disconnect one device",
+        chinese="断开一台设备",
+        description=(
+            "One session ends. The device may come back with a valid token: revoke that to keep "
+            "it out."
+        ),
+        request=req.EndSession,
+        response=res.SessionEnded,
+        statuses=_OK,
+        errors=(),
+        rules=("user.end_session",),
+        run=run.end_session,
         status_of=_always(200),
     ),
 )
@@ -464,6 +483,45 @@ _ACCESS = (
         rules=("token.create",),
         run=run.create_token,
         status_of=_always(201),
+    ),
+    Operation(
+        name="token.revoke",
+        method="DELETE",
+        path="/v1/users/{user}/tokens/{id}",
+        tag="access",
+        summary="Revoke one token",
+        chinese="吊销一个令牌",
+        description=(
+            "The token with that id (its claim `jti`) is refused from now on, and the sessions "
+            "that came with it end. A user without tokens of that id loses nothing."
+        ),
+        request=req.RevokeToken,
+        response=res.TokensRevoked,
+        statuses=_OK,
+        errors=_USER,
+        rules=("token.revoke",),
+        run=run.revoke_token,
+        status_of=_always(200),
+    ),
+    Operation(
+        name="token.revoke_all",
+        method="DELETE",
+        path="/v1/users/{user}/tokens",
+        tag="access",
+        summary="Revoke all of a user's tokens",
+        chinese="吊销用户的所有令牌",
+        description=(
+            "Every token issued until now is refused, and the user's sessions end. Tokens issued "
+            "later are good. Where the claim `iat` is in whole seconds, later means from the next "
+            "second on; without `iat` a token counts as issued before."
+        ),
+        request=req.OfUser,
+        response=res.TokensRevoked,
+        statuses=_OK,
+        errors=_USER,
+        rules=("token.revoke_all",),
+        run=run.revoke_all_tokens,
+        status_of=_always(200),
     ),
     Operation(
         name="key.create",

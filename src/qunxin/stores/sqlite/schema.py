@@ -175,7 +175,18 @@ CREATE TABLE webhooks (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
+_V3: Final = """
+ALTER TABLE users ADD COLUMN tokens_from INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE revoked_tokens (
+    user INTEGER NOT NULL REFERENCES users,
+    token TEXT NOT NULL,
+    keep_until INTEGER NOT NULL,
+    PRIMARY KEY (user, token)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3)
 """Migration n stands at index n - 1. Rows are only ever added."""
 
 BROADCAST_KEY: Final = 1

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from qunxin.clock import Clock, SystemClock
 from qunxin.errors import QunxinError
-from qunxin.model import ApiKey, Cursor, DeliveryState, Group, Member, User, Webhook
+from qunxin.model import ApiKey, Cursor, DeliveryState, Group, Member, SignIn, User, Webhook
 from qunxin.store import (
     Command,
     ConversationRow,
@@ -103,6 +103,9 @@ class SqliteStore:
 
     async def read_user(self, user: str) -> User | None:
         return await self._read(lambda db: directory.read_user(db, user))
+
+    async def read_sign_in(self, user: str) -> SignIn | None:
+        return await self._read(lambda db: directory.read_sign_in(db, user))
 
     async def read_group(self, group: str) -> Group | None:
         return await self._read(lambda db: directory.read_group(db, group))

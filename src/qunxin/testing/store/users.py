@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from qunxin.model import Cursor, Group, Reason, User, UserState
+from qunxin.model import MAX_REVOKED_TOKENS, Cursor, Group, Reason, User, UserState
 from qunxin.store import (
+    Done,
     EndSessions,
     EraseUser,
     GroupResult,
     PutGroup,
     PutUser,
+    RevokeTokens,
     SetBlock,
     UnreachableUser,
     UserResult,
@@ -18,7 +20,7 @@ from qunxin.testing.store.chat import Chat, body_of, group_message, private_mess
 
 
 class UserSuite(StoreBase):
-    """What the contract says of `PutUser`, `EraseUser`, `SetBlock` and `EndSessions`."""
+    """What the contract says of accounts: put, erased, blocked, their sessions and tokens ended."""
 
     async def test_new_user_is_active_and_named_by_id(self, chat: Chat) -> None:
         """A user made without a name or state is active and bears their id as name."""
@@ -176,3 +178,57 @@ class UserSuite(StoreBase):
         assert [entry.type for entry in done.entries] == ["sessions_ended"]
         assert list(done.entries) == await chat.inbox("ann")
         assert await chat.code(EndSessions("nobody")) == "user_not_found"
+
+    async def test_a_revoked_token_is_remembered(self, chat: Chat) -> None:
+        """By its id, beside those revoked before; the inbox tells which one it is."""
+        await chat.users("ann", "bo")
+        far = chat.clock.now_ms() + 60_000
+        first = await chat.done(RevokeTokens("ann", "令牌 🎫", far))
+        await chat.done(RevokeTokens("ann", "אסימון", far))
+        assert [(e.type, e.body) for e in first.entries] == [
+            ("sessions_ended", {"token": "令牌 🎫"})
+        ]
+        found = await chat.store.read_sign_in("ann")
+        assert found is not None
+        assert (found.user.user, found.tokens_from) == ("ann", 0)
+        assert found.revoked == {"令牌 🎫", "אסימון"}
+        other = await chat.store.read_sign_in("bo")
+        assert other is not None
+        assert other.revoked == frozenset()
+        assert await chat.store.read_sign_in("nobody") is None
+
+    async def test_revoking_all_tokens_takes_the_single_ones_along(self, chat: Chat) -> None:
+        """What was issued up to that very millisecond is refused; nothing else need be kept."""
+        await chat.users("ann")
+        await chat.done(RevokeTokens("ann", "一", chat.clock.now_ms() + 60_000))
+        done = await chat.done(RevokeTokens("ann"))
+        assert [(entry.type, entry.body) for entry in done.entries] == [("sessions_ended", {})]
+        found = await chat.store.read_sign_in("ann")
+        assert found is not None
+        assert (found.tokens_from, found.revoked) == (done.entries[0].time + 1, frozenset())
+
+    async def test_revoked_tokens_have_a_bound(self, chat: Chat) -> None:
+        """Those that have run out make room; the same one again needs none."""
+        await chat.users("ann")
+        soon = chat.clock.now_ms() + 1_000
+        many = [RevokeTokens("ann", f"t{n}", soon) for n in range(MAX_REVOKED_TOKENS)]
+        for outcome in await chat.store.commit(many):
+            assert isinstance(outcome, Done), outcome
+        assert await chat.code(RevokeTokens("ann", "one more", soon)) == "invalid_request"
+        await chat.done(RevokeTokens("ann", "t0", soon))
+        chat.clock.advance(2_000)
+        await chat.done(RevokeTokens("ann", "one more", soon + 60_000))
+        found = await chat.store.read_sign_in("ann")
+        assert found is not None
+        assert found.revoked == {"one more"}
+
+    async def test_revoking_needs_an_account(self, chat: Chat) -> None:
+        """None that was erased, either; and of it no token is remembered."""
+        await chat.users("ann")
+        await chat.done(RevokeTokens("ann", "一", chat.clock.now_ms() + 60_000))
+        await chat.done(EraseUser("ann"))
+        found = await chat.store.read_sign_in("ann")
+        assert found is not None
+        assert found.revoked == frozenset()
+        assert await chat.code(RevokeTokens("ann")) == "user_erased"
+        assert await chat.code(RevokeTokens("nobody", "一", 1)) == "user_not_found"

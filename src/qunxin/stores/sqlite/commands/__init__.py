@@ -26,6 +26,7 @@ from qunxin.store import (
     Recall,
     RemoveMember,
     RevokeApiKey,
+    RevokeTokens,
     SetBlock,
     SweepErased,
 )
@@ -39,6 +40,7 @@ from qunxin.stores.sqlite.commands.members import (
     sweep_erased,
 )
 from qunxin.stores.sqlite.commands.recalls import recall
+from qunxin.stores.sqlite.commands.revocations import revoke_tokens
 from qunxin.stores.sqlite.commands.users import end_sessions, erase_user, put_user, set_block
 from qunxin.stores.sqlite.commands.webhooks import delete_webhook, move_webhook, put_webhook
 from qunxin.stores.sqlite.transaction import Transaction
@@ -50,6 +52,7 @@ HANDLERS: Final[dict[type, Handler]] = {
     EraseUser: erase_user,
     SetBlock: set_block,
     EndSessions: end_sessions,
+    RevokeTokens: revoke_tokens,
     PutGroup: put_group,
     DissolveGroup: dissolve_group,
     AddMembers: add_members,

@@ -6,6 +6,7 @@ from qunxin.errors import QunxinError
 from qunxin.model import Conversation, EventType, User, UserState
 from qunxin.store import Done, EndSessions, EraseUser, PutUser, SetBlock, UserResult
 from qunxin.stores.sqlite.commands.lookups import existing_user, find_user
+from qunxin.stores.sqlite.commands.revocations import forget_revocations
 from qunxin.stores.sqlite.schema import BROADCAST_KEY
 from qunxin.stores.sqlite.transaction import Transaction
 
@@ -64,6 +65,7 @@ def erase_user(tx: Transaction, command: EraseUser) -> Done:
     )
     tx.run("DELETE FROM blocks WHERE user = ?", (found.key,))
     tx.run("DELETE FROM cursors WHERE user = ?", (found.key,))
+    forget_revocations(tx, found.key)
     tx.state.accounts -= 1
     tx.change_unreachable(found.key, UserState.ERASED)
     _forget_blocks(tx, found.user)

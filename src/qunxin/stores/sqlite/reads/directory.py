@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from qunxin.errors import QunxinError
-from qunxin.model import ApiKey, Group, Member, Reason, User
+from qunxin.model import ApiKey, Group, Member, Reason, SignIn, User
 from qunxin.store import MemberKeys, MembersPage, UnreachableSet, UnreachableUser
 from qunxin.stores.sqlite.commands.api_keys import API_KEY_SQL, api_key_from_row
 from qunxin.stores.sqlite.commands.lookups import (
@@ -23,6 +23,11 @@ from qunxin.stores.sqlite.commands.lookups import (
 from qunxin.stores.sqlite.readers import Reader
 
 _USER: Final = f"SELECT {USER_COLUMNS} FROM users u WHERE u.user = ?"  # noqa: S608
+_SIGN_IN: Final = f"""
+    SELECT {USER_COLUMNS}, u.tokens_from, (
+        SELECT json_group_array(token) FROM revoked_tokens r WHERE r.user = u.key
+    ) FROM users u WHERE u.user = ?
+"""  # noqa: S608
 _GROUP: Final = f"SELECT {GROUP_COLUMNS} FROM {GROUP_TABLES} WHERE c.name = ?"  # noqa: S608
 _MEMBER: Final = f"""
     SELECT {MEMBER_COLUMNS} FROM {MEMBER_TABLES} JOIN conversations c ON c.key = s.conversation
@@ -46,6 +51,15 @@ def key_from_cursor(cursor: str | None) -> int:
 def read_user(reader: Reader, user: str) -> User | None:
     row = reader.row(_USER, (user,))
     return None if row is None else user_from_row(row)
+
+
+def read_sign_in(reader: Reader, user: str) -> SignIn | None:
+    row = reader.row(_SIGN_IN, (user,))
+    if row is None:
+        return None
+    *columns, tokens_from, revoked = row
+    found = user_from_row(tuple(columns))
+    return SignIn(found, tokens_from, frozenset(msgspec.json.decode(revoked)))
 
 
 def read_group(reader: Reader, group: str) -> Group | None:
