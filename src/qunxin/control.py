@@ -9,8 +9,9 @@ same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -37,8 +38,15 @@ _TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 class Control:
     """Calls the node that owns a folder, as its owner."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        export_here: Callable[[], AsyncGenerator[bytes, None]] | None = None,
+    ) -> None:
+        """`export_here` exports without HTTP, where the node is in this process: the transport
+        inside a process holds answers whole."""
         self._http = http
+        self._export_here = export_here
 
     async def call(self, operation: str, **fields: Any) -> dict[str, Any]:
         """The operation's answer. Fields that are None are left out. Raises `QunxinError`."""
@@ -86,6 +94,22 @@ class Control:
                 if "error" in step:
                     raise _error_from(step["error"])
                 yield step
+
+    async def export(self) -> AsyncGenerator[bytes, None]:
+        """The node's history as JSON Lines, in parts that end anywhere; it is whole where the
+        last line is its end record. Holds a part at a time."""
+        if self._export_here is not None:
+            async with aclosing(self._export_here()) as parts:
+                async for part in parts:
+                    yield part
+            return
+        request = self._http.build_request("GET", "/control/export")
+        async with _streamed(self._http, request) as response:
+            if response.is_error:
+                await response.aread()
+                raise _error_of(response)
+            async for part in response.aiter_bytes():
+                yield part
 
     async def _answer(self, request: httpx.Request) -> dict[str, Any]:
         async with _streamed(self._http, request) as response:
@@ -138,14 +162,14 @@ async def find_server(folder: Path, stack: AsyncExitStack) -> Control | None:
 async def _open_here(settings: Settings, stack: AsyncExitStack, *, patient: bool) -> Control | None:
     # Beside a running server a command can do without all that a node is made of.
     from qunxin.node import try_node  # noqa: PLC0415
-    from qunxin.owner import build_owner_app  # noqa: PLC0415
+    from qunxin.owner import build_owner_app, export_parts  # noqa: PLC0415
 
     node = await try_node(settings, stack, patient=patient)
     if node is None:
         return None
     transport = httpx.ASGITransport(build_owner_app(node, {"url": None}))
     client = httpx.AsyncClient(transport=transport, base_url=_BASE_URL, timeout=_TIMEOUT)
-    return Control(await stack.enter_async_context(client))
+    return Control(await stack.enter_async_context(client), partial(export_parts, node))
 
 
 def _build_request(
@@ -184,6 +208,13 @@ async def _streamed(
 
 def _error_of(response: httpx.Response) -> QunxinError:
     return _error_from(msgspec.json.decode(response.content))
+
+
+def error_of_line(line: bytes) -> QunxinError | None:
+    """The error that the last line of a stream tells of, if it does."""
+    if not line.startswith(b'{"error":'):
+        return None
+    return _error_from(msgspec.json.decode(line)["error"])
 
 
 def _error_from(problem: dict[str, Any]) -> QunxinError:

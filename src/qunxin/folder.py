@@ -14,6 +14,9 @@ from qunxin.errors import QunxinError
 DATABASE_NAME: Final = "messages.db"
 LOCK_NAME: Final = "lock"
 
+HISTORY_NAMES: Final = tuple(f"{DATABASE_NAME}{end}" for end in ("", "-wal", "-shm", ".answered"))
+"""The files of one history: the database, and what is kept beside it."""
+
 
 def prepare_folder(folder: Path) -> None:
     """Make `folder` where it is missing; a new or empty one gets mode 0700. Raises `cannot_start`
@@ -26,6 +29,13 @@ def prepare_folder(folder: Path) -> None:
         raise QunxinError("cannot_start", detail=f"{folder} is not a folder") from error
     except OSError as error:
         raise _cannot_use(folder, error) from error
+
+
+def check_no_history(folder: Path, advice: str) -> None:
+    """Refuse with `invalid_request` a folder that holds messages."""
+    if any((folder / name).exists() for name in HISTORY_NAMES):
+        detail = f"{folder} holds messages already; {advice}"
+        raise QunxinError("invalid_request", detail=detail)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, build_app
 from qunxin.node import Node
+from qunxin.records import encode_record
 
 _TICK_SECONDS: Final = 0.2
 
@@ -50,6 +52,7 @@ def build_owner_app(node: Node, facts: Mapping[str, Any]) -> Starlette:
         routes=[
             Route("/control/facts", door.facts),
             Route("/control/backup", door.backup, methods=["POST"]),
+            Route("/control/export", door.export),
             Mount("/", api),
         ]
     )
@@ -69,14 +72,32 @@ class _Door:
         lines = _backup_lines(self._node, Path(asked.path))
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
+    async def export(self, _request: Request) -> Response:
+        return StreamingResponse(export_parts(self._node), media_type="application/x-ndjson")
+
+
+async def export_parts(node: Node) -> AsyncGenerator[bytes, None]:
+    """The node's history as JSON Lines, several lines at a time; where it fails, the last line is
+    one object `error`."""
+    try:
+        async with aclosing(node.engine.store.export_records()) as parts:
+            async for records in parts:
+                yield b"".join(map(encode_record, records))
+    except QunxinError as error:
+        yield _error_line(error)
+
+
+def _error_line(error: QunxinError) -> bytes:
+    problem = {"code": error.code, "retry_after": error.retry_after, "facts": error.facts}
+    return msgspec.json.encode({"error": problem}) + b"\n"
+
 
 async def _backup_lines(node: Node, path: Path) -> AsyncIterator[bytes]:
     try:
         async for done in _backup(node, path):
             yield msgspec.json.encode(done) + b"\n"
     except QunxinError as error:
-        problem = {"code": error.code, "retry_after": error.retry_after, "facts": error.facts}
-        yield msgspec.json.encode({"error": problem}) + b"\n"
+        yield _error_line(error)
 
 
 async def _backup(node: Node, path: Path) -> AsyncIterator[dict[str, int]]:

@@ -38,6 +38,7 @@ from qunxin.model import (
     Webhook,
     WebhookReport,
 )
+from qunxin.records import RecordStore
 
 # --- commands ---------------------------------------------------------------------------------
 
@@ -467,7 +468,7 @@ class OutboxPage(msgspec.Struct, frozen=True):
     """The last serial there is."""
 
 
-class Store(Protocol):
+class Store(RecordStore, Protocol):
     """Calls may run side by side from tasks of one loop. A call that is cancelled may still take
     effect. A store that cannot work raises `store_unavailable` (nothing took effect) or
     `outcome_unknown` (it may have)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,8 @@ class TestSqliteStore(StoreSuite):
     @pytest.fixture
     def open_copy(self) -> OpenCopy:
         return SqliteStore
+
+    @pytest.fixture
+    def make_empty(self, tmp_path: Path) -> StoreMaker:
+        numbers = itertools.count()
+        return lambda clock: SqliteStore(tmp_path / f"空 {next(numbers)}.db", clock)

@@ -13,11 +13,11 @@ SRC = Path(__file__).parents[2] / "src"
 FILES = sorted((SRC / "qunxin").rglob("*.py"))
 
 NOUNS = frozenset({"model", "errors", "tasks"})
-CONTRACTS = frozenset({"store", "broker", "observe", "clock"})
+CONTRACTS = frozenset({"store", "records", "broker", "observe", "clock"})
 
 MAY_IMPORT = {
     **dict.fromkeys(NOUNS, frozenset()),
-    **dict.fromkeys(CONTRACTS, NOUNS),
+    **dict.fromkeys(CONTRACTS, NOUNS | CONTRACTS),
     "wire": NOUNS,
     "engine": NOUNS | CONTRACTS,
     "stores": NOUNS | CONTRACTS,

@@ -28,11 +28,15 @@ or not.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings.""",
 )
-_COMMANDS: Final = ("serve", "replay", "user", "group", "send", "token", "key", "backup")
+_COMMANDS: Final = (
+    *("serve", "replay", "user", "group", "send", "token", "key"),
+    *("backup", "restore", "export", "import"),
+)
 
 for order, name in enumerate(_COMMANDS):
     # By name, so that a command imports only what it needs itself.
-    app.command(f"qunxin.cli.{name}:app", name=name, sort_key=order)
+    module = "import_" if name == "import" else name
+    app.command(f"qunxin.cli.{module}:app", name=name, sort_key=order)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

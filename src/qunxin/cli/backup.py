@@ -1,15 +1,18 @@
-"""``qunxin backup``: a whole copy of the messages, while everything goes on."""
+"""``qunxin backup``: a whole, checked copy of the messages, while everything goes on."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import msgspec
 from cyclopts import App
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from qunxin.backups import manifest_path, seal_backup
 from qunxin.cli.common import Common, run_on_folder
 from qunxin.cli.output import Output
 from qunxin.control import Control
+from qunxin.errors import QunxinError
 
 app = App(name="backup")
 
@@ -18,8 +21,8 @@ app = App(name="backup")
 def backup(file: Path, /, *, common: Common | None = None) -> None:
     """Write a whole, consistent copy of a node's messages to FILE, while the node works on.
 
-    To restore, put the copy into an empty data folder as messages.db and start a server there:
-    clients that know the old history are told to reload. Keys and accounts are in the copy; the
+    The copy is checked, and what it must be is written beside it (FILE.json): keep both. `qunxin
+    restore` puts it into a data folder. Accounts and the digests of API keys are in the copy; the
     secret that signs tokens is not, so devices need new tokens.
 
     For example:
@@ -36,18 +39,22 @@ def backup(file: Path, /, *, common: Common | None = None) -> None:
     target = file.absolute()
 
     async def work(control: Control, output: Output) -> None:
-        with _progress(output) as progress:
+        manifest = manifest_path(target)
+        if manifest.exists():
+            detail = f"{manifest} is there already and is not overwritten"
+            raise QunxinError("invalid_request", detail=detail)
+        with output.bytes_progress() as progress:
             task = progress.add_task("Backing up", total=None)
-            size = 0
             async for done in control.backup(target):
-                size = done["bytes"]
-                progress.update(task, completed=size, total=done["total_bytes"])
-        output.result({"file": str(target), "bytes": size}, f"Wrote {file} ({size:,} bytes).")
+                progress.update(task, completed=done["bytes"], total=done["total_bytes"])
+        async with output.patience("Checking the copy …"):
+            sealed = await asyncio.to_thread(seal_backup, target)
+        facts = {"file": str(target), "manifest": str(manifest)}
+        output.result(
+            facts | msgspec.to_builtins(sealed),
+            f"Wrote {file} ({sealed.bytes:,} bytes) and {manifest.name}.",
+            f"Checked: {sealed.facts.users:,} users, {sealed.facts.groups:,} groups, "
+            f"{sealed.facts.messages:,} messages.",
+        )
 
     run_on_folder(common, work)
-
-
-def _progress(output: Output) -> Progress:
-    hidden = output.as_json or not output.errors.is_terminal
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    return Progress(*columns, console=output.errors, transient=True, disable=hidden)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.prompt import Confirm
 from rich.table import Table
 
@@ -104,6 +105,18 @@ class Output:
             raise QunxinError("invalid_request", detail="say --yes to confirm")
         if not Confirm.ask(question, console=self.errors, default=False):
             raise QunxinError("invalid_request", detail="not confirmed; nothing was done")
+
+    def bytes_progress(self) -> Progress:
+        """A bar that counts bytes, on a terminal; programs are spared it."""
+        hidden = self.as_json or not self.errors.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        return Progress(*columns, console=self.errors, transient=True, disable=hidden)
+
+    def count_progress(self) -> Progress:
+        """A bar that counts things, likewise."""
+        hidden = self.as_json or not self.errors.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        return Progress(*columns, console=self.errors, transient=True, disable=hidden)
 
     @asynccontextmanager
     async def patience(self, text: str) -> AsyncIterator[None]:

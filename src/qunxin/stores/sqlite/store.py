@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TypeVar
 from qunxin.clock import Clock, SystemClock
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, Cursor, DeliveryState, Group, Member, SignIn, User, Webhook
+from qunxin.records import Record
 from qunxin.store import (
     Command,
     ConversationRow,
@@ -25,6 +26,7 @@ from qunxin.store import (
     UnreachableSet,
 )
 from qunxin.stores.sqlite.backup import write_backup
+from qunxin.stores.sqlite.exports import Export
 from qunxin.stores.sqlite.faults import unavailable
 from qunxin.stores.sqlite.files import make_private
 from qunxin.stores.sqlite.lock import Lock
@@ -44,12 +46,14 @@ class SqliteStore:
     def __init__(self, path: Path, clock: Clock | None = None, *, vfs: str | None = None) -> None:
         """`vfs` names another file layer of SQLite, for tests that break disks."""
         self._path = Path(path).absolute()
+        self._vfs = vfs
         clock = SystemClock() if clock is None else clock
         self._epoch = ""
         self._writers = Threads("qunxin-writer", 1, partial(Writer, self._path, clock, vfs=vfs))
         self._readers = Threads("qunxin-reader", READERS, partial(Reader, self._path, vfs=vfs))
         self._stopped = threading.Event()
         self._backups: set[asyncio.Task[None]] = set()
+        self._exports: set[Threads[Export]] = set()
         self._close = AsyncExitStack()
 
     @property
@@ -70,16 +74,18 @@ class SqliteStore:
             self._epoch = await self._writers.run(lambda writer: writer.epoch)
             await self._readers.start()
             undo.push_async_callback(self._readers.stop)
-            undo.push_async_callback(self._stop_backups)
+            undo.push_async_callback(self._stop_copies)
             self._stopped.clear()
             self._close = undo.pop_all()
 
     async def close(self) -> None:
         await self._close.aclose()
 
-    async def _stop_backups(self) -> None:
+    async def _stop_copies(self) -> None:
         self._stopped.set()
         await asyncio.gather(*self._backups, return_exceptions=True)
+        for export in list(self._exports):
+            await export.stop()
 
     async def commit(self, commands: Sequence[Command]) -> Sequence[Outcome]:
         return await self._writers.run(lambda writer: writer.commit(commands))
@@ -176,6 +182,20 @@ class SqliteStore:
             await asyncio.to_thread(write_backup, self._path, path, self._stopped)
         except Exception as error:
             raise unavailable(error) from error
+
+    async def export_records(self) -> AsyncGenerator[Sequence[Record], None]:
+        export = Threads("qunxin-export", 1, partial(Export, self._path, vfs=self._vfs))
+        await export.start()
+        self._exports.add(export)
+        try:
+            while part := await export.run(lambda one: one.next_part()):
+                yield part
+        finally:
+            self._exports.discard(export)
+            await export.stop()
+
+    async def import_records(self, records: Sequence[Record]) -> None:
+        await self._writers.run(lambda writer: writer.import_records(records))
 
     async def _read(self, work: Callable[[Reader], T]) -> T:
         return await self._readers.run(work)

@@ -17,12 +17,14 @@ import msgspec
 
 from qunxin.clock import Clock
 from qunxin.errors import QunxinError
+from qunxin.records import Record
 from qunxin.store import Command, Outcome, Post
 from qunxin.stores.sqlite.commands import HANDLERS
 from qunxin.stores.sqlite.commands.posts import PostRun
 from qunxin.stores.sqlite.connection import BUSY_TIMEOUT_MS, connect_writer
 from qunxin.stores.sqlite.epoch import Answered, new_epoch
 from qunxin.stores.sqlite.faults import SURELY_ROLLED_BACK, unavailable, unknown
+from qunxin.stores.sqlite.imports import Import
 from qunxin.stores.sqlite.recent_keys import FILE_AT
 from qunxin.stores.sqlite.transaction import Transaction
 
@@ -47,6 +49,7 @@ class Writer:
         self._carried_pages = 0
         self._renewal = _Backoff(clock)
         self._stale = False
+        self._import: Import | None = None
         with ExitStack() as undo:
             self._db = connect_writer(path, vfs=vfs)
             undo.callback(self._db.close, True)
@@ -87,6 +90,23 @@ class Writer:
             raise
         self._finish()
         return outcomes
+
+    def import_records(self, records: Sequence[Record]) -> None:
+        """Write the next part of an export as one transaction; with the last, file its keys."""
+        self._begin()
+        if self._import is None:
+            self._import = Import(self._tx)
+        try:
+            self._import.take(records)
+            self._tx.state.sequence += 1
+            self._tx.save_state()
+        except BaseException:
+            self._abandon()
+            raise
+        self._tx.cache.clear()
+        self._finish()
+        if self._import.finished:
+            self._tx.keys.file()
 
     def _begin(self) -> None:
         if self._db.in_transaction:

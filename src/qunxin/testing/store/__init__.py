@@ -13,6 +13,11 @@
         def open_copy(self):
             return lambda path: MyStore(path)
 
+        @pytest.fixture
+        def make_empty(self, tmp_path):
+            numbers = itertools.count()
+            return lambda clock: MyStore(tmp_path / f"empty {next(numbers)}", clock)
+
 It needs pytest, pytest-asyncio in its auto mode, and hypothesis. Each test's first line says
 what it proves.
 """
@@ -28,6 +33,7 @@ from qunxin.testing.store.outbox import OutboxSuite
 from qunxin.testing.store.posts import BroadcastSuite, PostSuite, PrivateSuite
 from qunxin.testing.store.properties import PropertySuite
 from qunxin.testing.store.recalls import RecallSuite
+from qunxin.testing.store.transfers import TransferSuite
 from qunxin.testing.store.users import UserSuite
 from qunxin.testing.store.whole import WholeSuite
 
@@ -49,9 +55,10 @@ class StoreSuite(
     LedgerSuite,
     OutboxSuite,
     WholeSuite,
+    TransferSuite,
     PropertySuite,
 ):
-    """The whole of it. Provide `make_store` and `open_copy`."""
+    """The whole of it. Provide `make_store`, `open_copy` and `make_empty`."""
 
 
 def _check_names() -> None:

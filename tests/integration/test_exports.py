@@ -1,0 +1,121 @@
+"""`qunxin export` and `qunxin import`: JSON Lines that make the same history again."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import CommandLine
+from serving import ServerProcess, answer, run_cli
+
+WORDS = ("早安 👩\u200d👩\u200d👧", "مرحبا \u2028\u0085", "长" * 20_000)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """A line ends at a line feed and nowhere else."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+@pytest.fixture
+def export(folder_cli: CommandLine, tmp_path: Path) -> Path:
+    """The export of a folder with two users, a group and three messages."""
+    for user in ("alice", "bob"):
+        folder_cli("user", "create", user)
+    folder_cli("group", "create", "tea", "bob", "--owner", "alice")
+    for words in WORDS:
+        folder_cli("send", "group", "tea", "--from", "alice", words)
+    path = tmp_path / "全部 1.jsonl"
+    told = folder_cli("export", str(path))
+    assert told["bytes"] == path.stat().st_size
+    assert told["records"] == len(lines_of(path)) == lines_of(path)[0]["records"]
+    return path
+
+
+def test_an_export_is_imported_into_a_new_folder(
+    export: Path, folder_cli: CommandLine, tmp_path: Path
+) -> None:
+    """Accounts, members and positions are as they were; content is readable in the lines."""
+    assert stat.S_IMODE(export.stat().st_mode) == 0o600
+    said = [one["content"][0]["text"] for one in lines_of(export) if one.get("type") == "group"]
+    assert said == list(WORDS)
+    folder_cli.folder = tmp_path / "新 folder"
+    told = folder_cli("import", str(export))
+    assert told["epoch"] != lines_of(export)[0]["epoch"]
+    assert folder_cli("group", "show", "tea")["members"] == 2
+    assert folder_cli("send", "group", "tea", "--from", "bob", "回来了")["position"] == 5
+    assert not list(folder_cli.folder.glob("*importing*"))
+
+
+def test_an_export_beside_the_running_server(server: ServerProcess, tmp_path: Path) -> None:
+    """More than one part of it, through the owner's door; what was accepted is in it."""
+    with server.client() as client:
+        answer(client.put("/v1/users/alice", json={"name": "爱"}))
+        answer(client.put("/v1/groups/tea", json={"owner": "alice"}))
+        body = {"type": "group", "to": "tea", "from": "alice"}
+        for number in range(30):
+            text = f"{number} " + "茶 🍵" * 6_000
+            answer(client.post("/v1/messages", json=body | {"text": text}))
+    path = tmp_path / "all.jsonl"
+    done = run_cli("export", str(path), "--data", str(server.data_folder), "--json")
+    assert done.returncode == 0, done.stderr
+    kept = [one for one in lines_of(path) if one.get("type") == "group"]
+    assert [one["position"] for one in kept] == list(range(2, 32))
+    done = run_cli("export", str(path), "--data", str(server.data_folder))
+    assert done.returncode == 1
+    assert "is not overwritten" in done.stderr
+
+
+def cut_off(lines: list[bytes]) -> list[bytes]:
+    return lines[:-1]
+
+
+def cut_inside_a_line(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:-2], lines[-2][:-5]]
+
+
+def miss_a_line(lines: list[bytes]) -> list[bytes]:
+    return lines[:4] + lines[5:]
+
+
+def be_another_file(_lines: list[bytes]) -> list[bytes]:
+    return ["这不是导出文件".encode()]
+
+
+def be_empty(_lines: list[bytes]) -> list[bytes]:
+    return []
+
+
+@pytest.mark.parametrize(
+    "spoil", [cut_off, cut_inside_a_line, miss_a_line, be_another_file, be_empty]
+)
+def test_what_is_not_a_whole_export_is_refused(
+    spoil: Callable[[list[bytes]], list[bytes]],
+    export: Path,
+    folder_cli: CommandLine,
+    tmp_path: Path,
+) -> None:
+    """Nothing of it is left in the folder."""
+    export.write_bytes(b"\n".join(spoil(export.read_bytes().rstrip(b"\n").split(b"\n"))))
+    folder_cli.folder = tmp_path / "空"
+    assert folder_cli.refusal("import", str(export))["code"] == "invalid_request"
+    assert {path.name for path in folder_cli.folder.iterdir()} <= {"lock"}
+
+
+def test_a_folder_with_messages_is_left_alone(export: Path, folder_cli: CommandLine) -> None:
+    """An import makes a history; it does not mix two."""
+    error = folder_cli.refusal("import", str(export))
+    assert "holds messages already" in error["detail"]
+    assert folder_cli("group", "show", "tea")["membership_version"] == 1
+
+
+def test_a_missing_file_is_refused_in_words(folder_cli: CommandLine, tmp_path: Path) -> None:
+    """Both ways."""
+    error = folder_cli.refusal("import", str(tmp_path / "无.jsonl"))
+    assert "cannot be imported" in error["detail"]
+    error = folder_cli.refusal("export", str(tmp_path / "无" / "x.jsonl"))
+    assert "cannot be written" in error["detail"]
