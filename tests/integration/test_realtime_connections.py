@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from qunxin.engine import Engine
+from qunxin.engine.session import Session
+from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime import RealtimeSettings
+from qunxin.gateways.realtime_session import RealtimeSession
 from realtime_client import PING, PONG, TEXT, Closed, RawClient, RealtimeNode, frame, realtime_node
 
 TEA = "group:tea"
@@ -236,3 +240,38 @@ async def test_nothing_is_left_after_a_raw_cut_in_the_middle_of_a_frame(
     bob.cut()
     with pytest.raises(Closed):
         await bob.read_more()
+
+
+def _connection_objects() -> list[str]:
+    """What there is of connections, garbage that waits for the collector included."""
+    kinds = (Connection, RealtimeSession, Session)
+    return [type(found).__name__ for found in gc.get_objects() if isinstance(found, kinds)]
+
+
+async def test_an_ended_connection_leaves_nothing_to_the_collector(node: RealtimeNode) -> None:
+    """What a connection held is free as soon as it has ended, or the memory of a server that
+    many come to and leave goes up and down with the collector's turns."""
+    gc.collect()
+    gc.disable()
+    try:
+        for ending in range(4):
+            client = await node.client("bob")
+            await _send(node, 2)
+            refused = await client.call(
+                publish={"channel": "group:no-such", "data": {"text": WORDS}}
+            )
+            assert "error" in refused
+            if ending == 0:
+                client.send_frame(TEXT, b"{", rsv=4)
+            elif ending == 1:
+                client.send_frame(8, b"")
+            elif ending == 2:
+                await node.engine.end_sessions("bob")
+            client.cut()
+        async with asyncio.timeout(10):
+            while node.gateway.connections or _connection_objects():
+                await asyncio.sleep(0.02)
+    finally:
+        left = _connection_objects()
+        gc.enable()
+    assert left == []

@@ -16,7 +16,7 @@ from qunxin.clock import SystemClock
 from qunxin.engine import Engine
 from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
-from qunxin.model import ApiKey, User
+from qunxin.model import ApiKey, SignIn
 from qunxin.store import LogPage
 from qunxin.stores.sqlite import SqliteStore
 
@@ -29,8 +29,8 @@ class GatedStore(SqliteStore):
     gate: asyncio.Event | None = None
     reached: asyncio.Event
 
-    async def read_user(self, user: str) -> User | None:
-        found = await super().read_user(user)
+    async def read_sign_in(self, user: str) -> SignIn | None:
+        found = await super().read_sign_in(user)
         await self._pass()
         return found
 

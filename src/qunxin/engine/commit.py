@@ -90,6 +90,8 @@ class Committer:
             if pending.handed:
                 raise QunxinError("outcome_unknown") from None
             raise QunxinError("overloaded", retry_after=deadline) from None
+        finally:
+            del pending  # a refusal's traceback would lead back to the refusal through it
 
     def _enqueue(self, command: Command) -> _Pending:
         if self._closing:

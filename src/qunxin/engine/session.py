@@ -430,9 +430,10 @@ class Session:
     async def close(self) -> None:
         """The device is gone. May be repeated."""
         self._release()
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        task, self._task = self._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait([task])
 
     def _release(self) -> bool:
         """Leave the index; True the first time."""

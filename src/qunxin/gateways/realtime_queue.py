@@ -31,6 +31,10 @@ def weight(command: Command) -> int:
     return 0 if carrier is None else memoryview(carrier.data).nbytes
 
 
+async def _nothing(_kind: str, _command: Command) -> None:
+    """In place of the handler, once nothing is begun any more."""
+
+
 class CommandQueue:
     """At most `max_pending` wait, at most `max_sends` messages are under way, and all together
     hold `max_bytes`, or one command that is larger. `handle` must not raise; what has been begun
@@ -79,8 +83,10 @@ class CommandQueue:
         return True
 
     def close(self) -> None:
-        """Forget what has not been begun."""
+        """Forget what has not been begun, and who would have begun it. Nothing may be added
+        afterwards."""
         self._waiting.clear()
+        self._handle = _nothing
 
     async def idle(self) -> None:
         """Return once nothing is under way."""

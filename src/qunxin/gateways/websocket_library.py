@@ -59,11 +59,14 @@ class _Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
+        if parser.violation is not None:
+            return
         parser.receive_data(data)
         parser.data_to_send()
         for event in parser.events_received():
             self._take(cast("Frame", event))
         if parser.violation is not None:
+            parser.end()
             self._connection.broken(parser.violation)
 
     def connection_lost(self, _error: Exception | None) -> None:

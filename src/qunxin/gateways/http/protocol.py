@@ -83,6 +83,7 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.BAD_REQUEST, "frames before the upgrade was answered")
             return
         super().handle_websocket_upgrade()
+        del self.parser  # it and this protocol hold each other, and neither is needed any more
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -81,7 +81,10 @@ class Threads(Generic[C]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put(_Job(work, future, loop))
-        return await future
+        try:
+            return await future
+        finally:
+            del future  # an error's traceback would lead back to the error through it
 
     async def stop(self) -> None:
         """Do what was handed in, close every context, end the threads."""
