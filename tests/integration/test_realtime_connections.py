@@ -269,7 +269,7 @@ async def test_an_ended_connection_leaves_nothing_to_the_collector(node: Realtim
                 await node.engine.end_sessions("bob")
             client.cut()
         async with asyncio.timeout(10):
-            while node.gateway.connections or _connection_objects():
+            while _connection_objects():  # noqa: ASYNC110 - what is freed has no event
                 await asyncio.sleep(0.02)
     finally:
         left = _connection_objects()
