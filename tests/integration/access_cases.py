@@ -79,6 +79,7 @@ REQUESTS: Final[dict[str, Request]] = {
     "group.update": lambda w: ("group.put", {"group": w.group, "name": "新群名"}),
     "group.get": lambda w: ("group.get", {"group": w.group}),
     "group.members": lambda w: ("group.members", {"group": w.group}),
+    "group.presence": lambda w: ("group.presence", {"group": w.group}),
     "group.dissolve": lambda w: ("group.dissolve", {"group": w.group}),
     "member.add": lambda w: ("member.add", {"group": w.group, "users": [w.stranger]}),
     "member.remove": lambda w: ("member.remove", {"group": w.group, "user": w.subject}),
@@ -125,7 +126,12 @@ REQUESTS: Final[dict[str, Request]] = {
 }
 """For each row of the table: an operation, and its fields where `self` is whom it is about."""
 
-ACTING_FIELD: Final = {"group.get": "as", "group.members": "as", "message.deliveries": "as"}
+ACTING_FIELD: Final = {
+    "group.get": "as",
+    "group.members": "as",
+    "group.presence": "as",
+    "message.deliveries": "as",
+}
 """Where an operation names the user for whom a key acts; elsewhere it is `from`."""
 
 _NEEDS_SENDER: Final = "message.send.group"

@@ -83,6 +83,7 @@ CALLS: dict[str, Call] = {
     "group.put": lambda e, c, f: e.put_group(f.pop("group"), acting=_acting(f), **f, caller=c),
     "group.get": lambda e, c, f: e.get_group(f["group"], acting=_acting(f), caller=c),
     "group.members": lambda e, c, f: e.members(f.pop("group"), acting=_acting(f), **f, caller=c),
+    "group.presence": lambda e, c, f: e.presence(f.pop("group"), acting=_acting(f), **f, caller=c),
     "group.dissolve": lambda e, c, f: e.dissolve_group(f["group"], acting=_acting(f), caller=c),
     "member.add": lambda e, c, f: e.add_members(
         f["group"], f["users"], acting=_acting(f), caller=c

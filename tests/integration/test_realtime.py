@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from qunxin.engine import Engine
+from qunxin.gateways import realtime_commands
 from qunxin.gateways.realtime import RealtimeSettings
 from realtime_client import TEXT, RawClient, RealtimeNode, realtime_node
 
@@ -282,11 +283,58 @@ async def test_history_forwards_backwards_and_position_only(node: RealtimeNode) 
 
 async def test_what_is_not_available_says_so(node: RealtimeNode) -> None:
     bob = await node.client("bob")
-    for kind in ("presence", "presence_stats", "sub_refresh"):
-        reply = await bob.call(**{kind: {"channel": TEA}})
+    for kind, channel in (
+        ("sub_refresh", TEA),
+        ("presence", "private:alice~bob"),
+        ("presence_stats", "broadcast:all"),
+        ("presence", "inbox:bob"),
+    ):
+        reply = await bob.call(**{kind: {"channel": channel}})
         assert reply["error"] == {"code": 108, "message": "not available"}
     unknown = await bob.call(rpc={"method": "没有这个", "data": {}})
     assert unknown["error"]["code"] == 1004
+
+
+async def _counted(client: RawClient, clients: int, users: int) -> None:
+    """Return once so many are present."""
+    async with asyncio.timeout(5):
+        stats = None
+        while stats != {"num_clients": clients, "num_users": users}:
+            stats = (await client.call(presence_stats={"channel": TEA}))["presence_stats"]
+
+
+async def test_members_see_who_follows_the_group(node: RealtimeNode) -> None:
+    """Devices by session, users counted once; gone with their connection, and shown to members
+    alone."""
+    alice, bob, again = [await node.client(user) for user in ("alice", "bob", "bob")]
+    ids = [info.session for user in ("alice", "bob") for info in node.engine.sessions(user)]
+    await _counted(alice, 3, 2)
+    present = (await alice.call(presence={"channel": TEA}))["presence"]["presence"]
+    assert sorted(present) == sorted(ids)
+    assert {session: one["user"] for session, one in present.items()} == {
+        ids[0]: "alice",
+        ids[1]: "bob",
+        ids[2]: "bob",
+    }
+    assert all(one["client"] == session for session, one in present.items())
+    again.cut()
+    await _counted(bob, 2, 2)
+    carol = await node.client("carol")
+    for kind in ("presence", "presence_stats"):
+        assert (await carol.call(**{kind: {"channel": TEA}}))["error"]["code"] == 1201
+        assert (await carol.call(**{kind: {"channel": "没有"}}))["error"]["code"] == 1005
+
+
+async def test_presence_is_bounded(node: RealtimeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many to be named are refused, and still counted."""
+    monkeypatch.setattr(realtime_commands, "_MAX_PRESENT", 1)
+    alice, _bob = await node.client("alice"), await node.client("bob")
+    await _counted(alice, 2, 2)
+    refused = await alice.call(presence={"channel": TEA})
+    assert refused["error"]["code"] == 1000
+    assert "presence_stats" in refused["error"]["message"]
+    named = await alice.rpc("group.presence", group="tea", limit=1)
+    assert (named["clients"], len(named["present"])) == (2, 1)
 
 
 async def test_errors_carry_number_text_and_advice(node: RealtimeNode) -> None:

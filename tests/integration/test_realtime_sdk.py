@@ -6,12 +6,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import centrifuge
 import pytest
 
 from qunxin.engine import Engine
+from qunxin.errors import ERRORS, QunxinError
 from qunxin.gateways.realtime import RealtimeSettings
+from qunxin.wire.codes import ERROR_NUMBERS
 from realtime_client import RealtimeNode, realtime_node
 
 TEA = "group:tea"
@@ -95,7 +98,7 @@ class Device(centrifuge.ClientEventHandler):  # type: ignore[misc]
         return seen
 
 
-@pytest.fixture(params=["picows json", "picows protobuf", "websockets json", "websockets protobuf"])
+@pytest.fixture(params=["picows json", "picows protobuf", "websockets protobuf"])
 async def node(engine: Engine, request: pytest.FixtureRequest) -> AsyncIterator[RealtimeNode]:
     backend, encoding = request.param.split(" ")
     for user in ("alice", "bob"):
@@ -133,8 +136,12 @@ async def test_the_sdk_sends_reads_and_asks(node: RealtimeNode) -> None:
     with pytest.raises(centrifuge.ReplyError) as refused:
         await bob.rpc("message.send", type="group", to="nowhere", text="?")
     assert refused.value.code == 1201
+    present = await bob.client.presence(TEA)
+    assert sorted(one.user for one in present.clients.values()) == ["alice", "bob"]
+    stats = await bob.client.presence_stats(TEA)
+    assert (stats.num_clients, stats.num_users) == (2, 2)
     with pytest.raises(centrifuge.ReplyError) as unavailable:
-        await bob.client.presence(TEA)
+        await bob.client.presence("inbox:bob")
     assert unavailable.value.code == 108
     await alice.client.disconnect()
     await bob.client.disconnect()
@@ -271,3 +278,45 @@ async def test_an_expired_token_is_fetched_anew(node: RealtimeNode) -> None:
     await bob.offsets(receipt.position)
     assert not [event for event in bob.events if event[0] == "connecting"]
     await bob.client.disconnect()
+
+
+async def test_every_error_arrives_with_its_number_and_its_advice(
+    node: RealtimeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`temporary` is said of what a repeat can mend, and of nothing else."""
+    bob = Device(node, "bob")
+    await bob.client.connect()
+    await bob.until("connected")
+    for code, spec in ERRORS.items():
+        monkeypatch.setattr(node.engine, "get_user", AsyncMock(side_effect=QunxinError(code)))
+        with pytest.raises(centrifuge.ReplyError) as refused:
+            await bob.rpc("user.get", user="bob")
+        assert (refused.value.code, refused.value.temporary) == (
+            ERROR_NUMBERS[code],
+            spec.retryable,
+        )
+    await bob.client.disconnect()
+
+
+async def test_a_refused_connect_is_tried_again_where_that_helps(
+    node: RealtimeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy server: again, after a while. An account that is suspended: not again."""
+    bob = Device(node, "bob")
+    refusals = [QunxinError("overloaded"), QunxinError("store_unavailable")]
+    real = node.engine.connect
+
+    async def connect(*args: Any, **fields: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await real(*args, **fields)
+
+    monkeypatch.setattr(node.engine, "connect", connect)
+    await bob.client.connect()
+    await bob.until("connected")
+    assert not refusals
+    await bob.client.disconnect()
+    await node.engine.put_user("bob", state="suspended")
+    late = Device(node, "bob")
+    await late.client.connect()
+    await late.until("disconnected", 1103)

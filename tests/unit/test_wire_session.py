@@ -88,7 +88,7 @@ def test_a_session_from_connect_to_its_end() -> None:
     session.state = State.CONNECTED
     assert session.judge("rpc") is Verdict.HANDLE
     assert session.judge("connect") is codes.ALREADY_CONNECTED
-    assert session.judge("presence") is codes.NOT_AVAILABLE
+    assert session.judge("sub_refresh") is codes.NOT_AVAILABLE
     assert session.judge("send") is codes.NO_REPLY_COMMAND
     session.close()
     assert {session.judge(kind) for kind in KINDS} == {Verdict.IGNORE}

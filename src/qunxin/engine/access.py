@@ -98,6 +98,7 @@ _RULES = (
     Rule("group.update", Scope.GROUPS, Role.ADMIN),
     Rule("group.get", Scope.READ, Role.MEMBER),
     Rule("group.members", Scope.READ, Role.MEMBER),
+    Rule("group.presence", Scope.READ, Role.MEMBER),
     Rule("group.dissolve", Scope.GROUPS, Role.OWNER),
     Rule("member.add", Scope.GROUPS, Role.ADMIN),
     Rule("member.remove", Scope.GROUPS, Role.ADMIN, "of a lower role; owners: anyone"),

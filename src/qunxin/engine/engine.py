@@ -19,22 +19,22 @@ from qunxin.broker import Broker
 from qunxin.clock import Clock, SystemClock
 from qunxin.engine.access import SYSTEM, Caller, check_access
 from qunxin.engine.commit import Committer
-from qunxin.engine.core import check_id
+from qunxin.engine.core import check_id, check_limit
 from qunxin.engine.cursors import CursorBuffer
 from qunxin.engine.directory import DirectoryOperations
 from qunxin.engine.fanout import Fanout
 from qunxin.engine.keyring import KeyOperations
 from qunxin.engine.live import Live
 from qunxin.engine.membership import MemberCache
-from qunxin.engine.messages import MessageOperations
+from qunxin.engine.messages import MAX_PAGE, MessageOperations
 from qunxin.engine.publishing import Publisher
-from qunxin.engine.results import SessionInfo
+from qunxin.engine.results import Presence, SessionInfo
 from qunxin.engine.session import Session
 from qunxin.engine.settings import EngineSettings
 from qunxin.engine.sink import CloseReason, Position, Sink
 from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark, sign_in
 from qunxin.errors import QunxinError
-from qunxin.model import User
+from qunxin.model import Conversation, User
 from qunxin.observe import NullObserver, Observer
 from qunxin.store import (
     Command,
@@ -225,6 +225,21 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations):
             SessionInfo(s.id, s.user, s.connected, s.client, s.conversations)
             for s in self._sessions.get(user, {}).values()
         )
+
+    async def presence(
+        self,
+        group: str,
+        *,
+        limit: int = 100,
+        acting: str | None = None,
+        caller: Caller = SYSTEM,
+    ) -> Presence:
+        """Who has a device on this node that follows the group: members alone may know. Counts
+        are of all, devices are named up to `limit`."""
+        check_access(caller, "group.presence")
+        check_limit(limit, MAX_PAGE)
+        await self.check_role(caller, "group.presence", check_id("group", group), acting)
+        return self.fanout.presence(str(Conversation.group(group)), limit)
 
     async def end_sessions(self, user: str, *, caller: Caller = SYSTEM) -> None:
         """End every live session of `user`, on every node: on return those here have ended, the

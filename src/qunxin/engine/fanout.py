@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from qunxin.broker import Batch, Broker
+from qunxin.engine.results import Presence, PresentClient
 from qunxin.engine.sink import Delivery
 from qunxin.model import Entry, EventType
 from qunxin.observe import Observer
@@ -38,6 +39,7 @@ class Subscription:
         "marked",
         "position",
         "provable",
+        "session",
         "user",
     )
 
@@ -49,6 +51,7 @@ class Subscription:
         deliver: Callable[[Delivery], None],
         behind: Callable[[Subscription], None],
         ended: Callable[[Subscription, str], None],
+        session: str = "",
     ) -> None:
         self.conversation = conversation
         self.user = user
@@ -58,6 +61,8 @@ class Subscription:
         """Called once when the subscription falls out of step."""
         self.ended = ended
         """Called when the user ceased to be a member, with the reason."""
+        self.session = session
+        """The id of the session that it belongs to."""
         self.live = False
         self.closed = False
         self.head_seen = 0
@@ -116,6 +121,16 @@ class Fanout:
     def audience(self, conversation: str) -> int:
         """How many subscriptions it has here."""
         return len(self._index.get(conversation, ()))
+
+    def presence(self, conversation: str, limit: int) -> Presence:
+        """Whose subscriptions are in step there, the oldest first: one that is not yet may turn
+        out to be nobody's who is entitled."""
+        live = [one for one in self._index.get(conversation, ()) if one.live]
+        return Presence(
+            clients=len(live),
+            users=len({one.user for one in live}),
+            present=tuple(PresentClient(one.session, one.user) for one in live[:limit]),
+        )
 
     def recalls_seen(self, conversation: str) -> int:
         """Rises with each recall there. A page read from the log before it rose may hold content

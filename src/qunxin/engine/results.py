@@ -54,6 +54,22 @@ class EntriesPage(msgspec.Struct, frozen=True):
     intervals: tuple[Interval, ...] = ()
 
 
+class PresentClient(msgspec.Struct, frozen=True):
+    """One connected device that follows a group."""
+
+    session: str
+    user: str
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """Who follows a group on this node now: counts of all, and as many as were asked for."""
+
+    clients: int
+    users: int
+    present: tuple[PresentClient, ...]
+    """Connected longest first."""
+
+
 class UserPut(msgspec.Struct, frozen=True):
     user: User
     created: bool

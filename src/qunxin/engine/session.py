@@ -162,7 +162,13 @@ class Session:
     def _add(self, conversation: str, position: int) -> Subscription:
         deliver = self._deliver_inbox if conversation == self._inbox else self._sink.deliver
         subscription = Subscription(
-            conversation, self.user, position, deliver, self._fell_behind, self._membership_ended
+            conversation,
+            self.user,
+            position,
+            deliver,
+            self._fell_behind,
+            self._membership_ended,
+            self.id,
         )
         self._subscriptions[conversation] = subscription
         self._context.fanout.add(subscription)

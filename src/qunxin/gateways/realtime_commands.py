@@ -15,7 +15,7 @@ import msgspec
 from qunxin.clock import Clock
 from qunxin.engine import Engine
 from qunxin.engine.access import Caller
-from qunxin.engine.results import EntriesPage
+from qunxin.engine.results import EntriesPage, Presence
 from qunxin.engine.session import Session
 from qunxin.engine.sink import Position
 from qunxin.engine.tokens import TokenMark
@@ -27,6 +27,7 @@ from qunxin.gateways.realtime_views import Subscription, subscription_view
 from qunxin.model import Conversation, ConversationKind
 from qunxin.wire.codes import (
     ALREADY_SUBSCRIBED,
+    NOT_AVAILABLE,
     UNRECOVERABLE_POSITION,
     Disconnect,
     ProtocolError,
@@ -36,6 +37,7 @@ from qunxin.wire.frames import (
     Command,
     Connect,
     History,
+    OfChannel,
     StreamPosition,
     decode_any,
 )
@@ -45,6 +47,7 @@ _log = logging.getLogger("qunxin.realtime")
 
 _MAX_CLIENT_LENGTH: Final = 64
 _MAX_HISTORY: Final = 1_000
+_MAX_PRESENT: Final = 1_000
 _VERSION: Final = f"qunxin {version('qunxin')}"
 _SEND: Final = OPERATIONS["message.send"]
 _encode = msgspec.json.Encoder().encode
@@ -110,6 +113,8 @@ class Commands:
             "rpc": self._rpc,
             "refresh": self._refresh,
             "ping": self._ping,
+            "presence": self._presence,
+            "presence_stats": self._presence_stats,
         }
 
     async def handle(self, session: RealtimeSession, kind: str, command: Command) -> None:
@@ -295,6 +300,37 @@ class Commands:
             after = 0 if request.since is None else request.since.offset
         return await self._engine.entries(
             request.channel, after=after, before=before, limit=limit, caller=caller
+        )
+
+    async def _presence(self, session: RealtimeSession, command: Command) -> None:
+        """All of them, by session: the protocol has no pages, so too many are refused."""
+        found = await self._present(session, command, command.presence, _MAX_PRESENT)
+        if found is None:
+            return
+        if found.clients > _MAX_PRESENT:
+            detail = f"over {_MAX_PRESENT} are present; ask presence_stats or group.presence"
+            raise QunxinError("invalid_request", detail=detail)
+        present = {one.session: {"client": one.session, "user": one.user} for one in found.present}
+        session.reply(command.id, "presence", {"presence": present})
+
+    async def _presence_stats(self, session: RealtimeSession, command: Command) -> None:
+        found = await self._present(session, command, command.presence_stats, 1)
+        if found is not None:
+            result = {"num_clients": found.clients, "num_users": found.users}
+            session.reply(command.id, "presence_stats", result)
+
+    async def _present(
+        self, session: RealtimeSession, command: Command, asked: OfChannel | None, limit: int
+    ) -> Presence | None:
+        """Who follows a group; of other conversations nobody is told, and None comes back."""
+        conversation = Conversation.parse("" if asked is None else asked.channel)
+        if conversation is None:
+            raise QunxinError("conversation_not_found")
+        if conversation.kind is not ConversationKind.GROUP:
+            _refuse(session, command, NOT_AVAILABLE)
+            return None
+        return await self._engine.presence(
+            conversation.parts[0], limit=limit, caller=_caller(session)
         )
 
     async def _ping(self, session: RealtimeSession, command: Command) -> None:

@@ -178,6 +178,17 @@ EXAMPLES: Final[dict[str, Example]] = {
         {"group": "tea", "limit": 100},
         {"members": [_MEMBER], "next_cursor": None, "membership_version": 12},
     ),
+    "group.presence": Example(
+        {"group": "tea", "limit": 100},
+        {
+            "clients": 2,
+            "users": 1,
+            "present": [
+                {"session": "9f2c41d07be8a355", "user": "alice"},
+                {"session": "c0a1b7e2945d6f18", "user": "alice"},
+            ],
+        },
+    ),
     "member.add": Example(
         {"group": "tea", "users": ["dave", "nobody"], "from": "alice"},
         {

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from qunxin.engine.access import SYSTEM, Caller, check_access
-from qunxin.engine.results import MembersChange, RecallReceipt, Receipt
+from qunxin.engine.results import MembersChange, Presence, RecallReceipt, Receipt
 from qunxin.errors import QunxinError
 from qunxin.gateways.operations import requests as req
 from qunxin.gateways.operations import responses as res
@@ -136,6 +136,15 @@ async def members(services: Services, caller: Caller, request: req.ListMembers) 
 async def dissolve_group(services: Services, caller: Caller, request: req.DissolveGroup) -> Group:
     return await services.engine.dissolve_group(
         request.group, acting=acting_user(caller, request.acting), caller=caller
+    )
+
+
+async def presence(services: Services, caller: Caller, request: req.ListPresent) -> Presence:
+    return await services.engine.presence(
+        request.group,
+        limit=request.limit,
+        acting=acting_user(caller, request.acting),
+        caller=caller,
     )
 
 

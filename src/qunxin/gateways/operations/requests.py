@@ -186,6 +186,12 @@ class ListMembers(Request, frozen=True):
     acting: ActingId | None = msgspec.field(default=None, name="as")
 
 
+class ListPresent(Request, frozen=True):
+    group: GroupId
+    limit: PageLimit = 100
+    acting: ActingId | None = msgspec.field(default=None, name="as")
+
+
 class DissolveGroup(Request, frozen=True):
     group: GroupId
     acting: ActingId | None = msgspec.field(default=None, name="from")

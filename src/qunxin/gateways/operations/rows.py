@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from qunxin.engine.results import MembersChange, RecallReceipt, Receipt
+from qunxin.engine.results import MembersChange, Presence, RecallReceipt, Receipt
 from qunxin.gateways.operations import handlers as run
 from qunxin.gateways.operations import requests as req
 from qunxin.gateways.operations import responses as res
@@ -289,6 +289,26 @@ _GROUPS = (
         errors=(*_GROUP, *_ACTING),
         rules=("group.members",),
         run=run.members,
+        status_of=_always(200),
+    ),
+    Operation(
+        name="group.presence",
+        method="GET",
+        path="/v1/groups/{group}/presence",
+        tag="groups",
+        summary="Who is connected",
+        chinese="查看在线成员",
+        description=(
+            "The devices on this node that follow the group now, connected longest first: named "
+            "up to `limit`, counted all. Whoever has just come or gone may still be missing or "
+            "named."
+        ),
+        request=req.ListPresent,
+        response=Presence,
+        statuses=_OK,
+        errors=(*_GROUP, *_ACTING),
+        rules=("group.presence",),
+        run=run.presence,
         status_of=_always(200),
     ),
     Operation(
