@@ -255,7 +255,7 @@ async def realtime_node(
 async def _serving(gateway: RealtimeGateway) -> AsyncIterator[int]:
     """The node's own HTTP protocol on a free port, without the waits of uvicorn's server."""
     config = uvicorn.Config(
-        _nothing_here,
+        gateway.over_http(_nothing_here),
         http=http_protocol(HttpSettings()),
         ws=gateway.ws_protocol_class,  # type: ignore[arg-type]
         lifespan="off",

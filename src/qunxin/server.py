@@ -235,6 +235,7 @@ def _public_server(node: Node) -> _Server:
     http = settings.part(HttpSettings)
     app = build_app(node.engine, authenticator, http, node.metrics.render)
     realtime = RealtimeGateway(node.engine, authenticator, settings.part(RealtimeSettings))
+    app = realtime.over_http(app)
     websocket = cast("type[asyncio.Protocol]", realtime.ws_protocol_class)
     return _Server(_uvicorn_config(app, http, settings, websocket), realtime.close)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from qunxin.engine import Engine
+from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime import RealtimeSettings
 from realtime_client import PING, TEXT, RawClient, RealtimeNode, frame, realtime_node
 
@@ -177,6 +178,7 @@ async def test_a_client_that_pings_and_does_not_read_gets_no_pongs_piled_up(
     async with tea_node(engine, websocket_backend=backend, commands_per_second=1e9) as node:
         bob = await node.client("bob")
         (connection,) = node.gateway._connections
+        assert isinstance(connection, Connection)
         ping = frame(PING, "满".encode() * 40) * 500
         for _ in range(100):
             bob.writer.write(ping)

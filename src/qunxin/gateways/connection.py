@@ -32,6 +32,28 @@ class Receiver(Protocol):
         ...
 
 
+class Outlet(Protocol):
+    """The writing side, whatever it is: what a session and its gateway need of it."""
+
+    receiver: Receiver | None
+
+    def write(self, data: bytes, /) -> None:
+        """Take what is written; never waits."""
+        ...
+
+    def pong(self, payload: bytes) -> None:
+        """Answer a ping of the transport's own."""
+        ...
+
+    def close(self, disconnect: Disconnect, *, readable: bool = True) -> None:
+        """End after what was written, telling why."""
+        ...
+
+    def abort(self) -> None:
+        """End now."""
+        ...
+
+
 class Connection:
     """Made once the upgrade was accepted. `write` takes whole frames and never waits: what the
     socket does not take is held, and counted in `unsent_bytes`. It must not be used after

@@ -1,6 +1,7 @@
 """The realtime gateway: the Centrifugo client protocol over WebSockets, in JSON and Protobuf.
 
-Read in this order: `websocket` (the upgrade), `realtime_session` (one connection),
+Read in this order: `websocket` (the upgrade) or `realtime_streams` (a stream over
+HTTP), `realtime_session` (one connection),
 `realtime_queue` and `realtime_commands` (what it asks for), `realtime_writer` (how everything
 ready in one turn is written). Here is what all connections share: the sweep that keeps their
 deadlines, and their end.
@@ -13,20 +14,23 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from starlette.types import ASGIApp
+
 from qunxin.clock import Clock, SystemClock
 from qunxin.engine import Engine
 from qunxin.engine.session import Session
 from qunxin.errors import QunxinError
-from qunxin.gateways.connection import Connection
+from qunxin.gateways.connection import Outlet
 from qunxin.gateways.realtime_commands import Commands, Identity, Tokens
 from qunxin.gateways.realtime_queue import CommandQueue
 from qunxin.gateways.realtime_session import RealtimeSession
 from qunxin.gateways.realtime_settings import PATH, RealtimeSettings
+from qunxin.gateways.realtime_streams import StreamApp
 from qunxin.gateways.realtime_writer import Writer
 from qunxin.gateways.websocket import Upgrades
 from qunxin.tasks import TaskSet
 from qunxin.wire.codes import SHUTTING_DOWN
-from qunxin.wire.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
+from qunxin.wire.framing import FRAMINGS, Framing
 
 _log = logging.getLogger("qunxin.realtime")
 
@@ -60,16 +64,25 @@ class RealtimeGateway:
         self._tasks = TaskSet()
         self._sweeper: asyncio.Task[None] | None = None
         self._sessions: set[RealtimeSession] = set()
-        self._connections: set[Connection] = set()
+        self._streams: dict[str, RealtimeSession] = {}
+        self._connections: set[Outlet] = set()
         self._all_closed = asyncio.Event()
-        self._writers = {
-            framing: Writer(framing) for framing in (WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)
-        }
+        self._writers = {framing: Writer(framing) for framing in FRAMINGS}
 
     @property
     def ws_protocol_class(self) -> Callable[..., asyncio.Protocol]:
         """For uvicorn's `ws` setting."""
         return self._upgrades.protocol
+
+    def over_http(self, otherwise: ASGIApp) -> ASGIApp:
+        """The ASGI application for clients without WebSockets; `otherwise` answers what is not
+        theirs."""
+        return StreamApp(self, self.settings, otherwise)
+
+    @property
+    def node(self) -> str:
+        """The name under which streams are posted to; another one after each start."""
+        return self._commands.node
 
     @property
     def connections(self) -> int:
@@ -84,16 +97,24 @@ class RealtimeGateway:
         if len(self._connections) >= self.settings.max_connections:
             raise QunxinError("overloaded")
 
-    def accept(self, connection: Connection, language: str, framing: Framing) -> None:
+    def accept(
+        self, connection: Outlet, language: str, framing: Framing, stream: str = ""
+    ) -> RealtimeSession:
         writer = self._writers[framing]
-        session = RealtimeSession(self, connection, writer, language, self.now())
+        session = RealtimeSession(self, connection, writer, language, self.now(), stream)
         connection.receiver = session
+        if stream:
+            self._streams[stream] = session
         self._connections.add(connection)
         self._sessions.add(session)
         if self._sweeper is None:
             self._sweeper = self._tasks.start("realtime sweep", self._sweep())
+        return session
 
-    def closed(self, connection: Connection) -> None:
+    def stream(self, secret: str) -> RealtimeSession | None:
+        return self._streams.get(secret)
+
+    def closed(self, connection: Outlet) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._all_closed.set()
@@ -101,6 +122,7 @@ class RealtimeGateway:
     def ended(self, session: RealtimeSession, engine_session: Session | None) -> None:
         """Called by each session once, when it takes and gives nothing more."""
         self._sessions.discard(session)
+        self._streams.pop(session.stream, None)
         if engine_session is not None:
             self._tasks.start(f"end of session {engine_session.id}", engine_session.close())
 

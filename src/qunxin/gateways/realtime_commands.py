@@ -6,6 +6,7 @@ Every handler raises `QunxinError` for a refusal, answered under the command's i
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any, Final, Protocol
@@ -91,6 +92,9 @@ class Welcome(msgspec.Struct, omit_defaults=True):
     subs: dict[str, Subscription]
     expires: bool = False
     ttl: int = 0
+    session: str = ""
+    """What commands name that cannot come over the connection itself, and the node they go to."""
+    node: str = ""
 
 
 class Commands:
@@ -104,6 +108,8 @@ class Commands:
         self._settings = settings
         self._clock = clock
         self._services = Services(engine, tokens)
+        self.node = secrets.token_hex(8)
+        """This node's name, another one after each start."""
         self._connecting = 0
         self._handlers: dict[str, Callable[[RealtimeSession, Command], Awaitable[None]]] = {
             "subscribe": self._subscribe,
@@ -207,6 +213,8 @@ class Commands:
             subs={start.conversation: subscription_view(start) for start in entered.starts},
             expires=True,
             ttl=self._ttl(identity),
+            session=session.stream,
+            node=session.stream and self.node,
         )
         session.reply(command_id, "connect", welcome)
         entered.start()

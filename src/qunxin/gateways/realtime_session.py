@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from qunxin.engine.session import Mark, Session
 from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
-from qunxin.gateways.connection import Connection
+from qunxin.gateways.connection import Outlet
 from qunxin.gateways.realtime_limits import CommandBudget
 from qunxin.gateways.realtime_queue import CommandQueue
 from qunxin.gateways.realtime_settings import CONNECT_BYTES, RealtimeSettings
@@ -86,16 +86,18 @@ class RealtimeSession:
         "ping_wanted",
         "protocol",
         "sent",
+        "stream",
         "write",
     )
 
     def __init__(
         self,
         gateway: SessionOwner,
-        connection: Connection,
+        connection: Outlet,
         writer: Writer,
         language: str,
         now: float,
+        stream: str = "",
     ) -> None:
         settings = gateway.settings
         self._gateway = gateway
@@ -112,6 +114,8 @@ class RealtimeSession:
         self._waiters: list[asyncio.Future[None]] = []
         self.format = writer.format
         self.language = language
+        self.stream = stream
+        """The secret under which commands come, where they cannot come over the connection."""
         self.open = True
         self.protocol: ProtocolSession[PingMark] = ProtocolSession()
         self.commands = gateway.commands_of(self)
@@ -159,10 +163,17 @@ class RealtimeSession:
     # --- what the client sends (the receiver) ------------------------------------------------
 
     def received(self, opcode: int, fin: bool, payload: bytes) -> None:
+        self._guard(lambda: self._receive(opcode, fin, payload))
+
+    def take(self, message: bytes) -> None:
+        """A whole message that did not come over the connection."""
+        self._guard(lambda: self._take_whole(message, self._gateway.now()))
+
+    def _guard(self, receive: Callable[[], None]) -> None:
         if not self.open:
             return
         try:
-            self._receive(opcode, fin, payload)
+            receive()
         except Exception:  # noqa: BLE001 - a defect must not reach the library that reads
             _log.exception("a frame could not be handled")
             self.disconnect(codes.FAILED)
@@ -183,9 +194,13 @@ class RealtimeSession:
         message = self._assembler.take(opcode, fin, payload)
         if isinstance(message, Disconnect):
             self.disconnect(message)
-        elif message == self.format.ping:
-            self._take_pong()
         elif message is not None:
+            self._take_whole(message, now)
+
+    def _take_whole(self, message: bytes, now: float) -> None:
+        if message == self.format.ping:
+            self._take_pong()
+        else:
             self._take_message(message, now)
 
     def _take_message(self, message: bytes, now: float) -> None:

@@ -7,6 +7,9 @@ from typing import Final, Literal
 import msgspec
 
 PATH: Final = "/connection/websocket"
+STREAM_PATH: Final = "/connection/http_stream"
+EVENTS_PATH: Final = "/connection/sse"
+EMULATION_PATH: Final = "/emulation"
 CONNECT_BYTES: Final = 1024 * 1024
 """What a `connect` command may hold: it lists the positions of all conversations."""
 

@@ -126,8 +126,8 @@ def _refusal(status: HTTPStatus, code: str, detail: str) -> Refusal:
     return Refusal(status, QunxinError(code, detail=detail))
 
 
-def refusal_response(refusal: Refusal, language: str) -> bytes:
-    """The whole answer, RFC 9457, after which the connection is closed."""
+def problem_of(refusal: Refusal, language: str) -> tuple[list[tuple[str, str]], bytes]:
+    """Headers and body of a refusal, RFC 9457."""
     status, error = refusal.status, refusal.error
     problem: dict[str, Any] = {
         "type": "about:blank",
@@ -138,17 +138,23 @@ def refusal_response(refusal: Refusal, language: str) -> bytes:
         "retryable": error.retryable,
         "detail": error.text(language),
     }
+    headers = [("Content-Type", "application/problem+json; charset=utf-8")]
+    if error.retry_after is not None:
+        problem["retry_after"] = error.retry_after
+        headers.append(("Retry-After", str(max(1, round(error.retry_after)))))
+    body = msgspec.json.encode(problem)
+    return [*headers, ("Content-Length", str(len(body)))], body
+
+
+def refusal_response(refusal: Refusal, language: str) -> bytes:
+    """The whole answer, after which the connection is closed."""
+    headers, body = problem_of(refusal, language)
     head = [
-        f"HTTP/1.1 {int(status)} {status.phrase}",
-        "Content-Type: application/problem+json; charset=utf-8",
+        f"HTTP/1.1 {int(refusal.status)} {refusal.status.phrase}",
+        *(f"{name}: {value}" for name, value in headers),
         "Connection: close",
         *refusal.headers,
     ]
-    if error.retry_after is not None:
-        problem["retry_after"] = error.retry_after
-        head.append(f"Retry-After: {max(1, round(error.retry_after))}")
-    body = msgspec.json.encode(problem)
-    head.append(f"Content-Length: {len(body)}")
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
@@ -159,7 +165,7 @@ class Host(Protocol):
         """Raise `overloaded` or `shutting_down` where no connection is taken now."""
         ...
 
-    def accept(self, connection: Connection, language: str, framing: Framing) -> None:
+    def accept(self, connection: Connection, language: str, framing: Framing) -> object:
         """Take over an upgraded connection: sets its receiver."""
         ...
 

@@ -65,9 +65,10 @@ class _Reader(asyncio.Protocol):
         parser.data_to_send()
         for event in parser.events_received():
             self._take(cast("Frame", event))
-        if parser.violation is not None:
+        violation = self._parser.violation
+        if violation is not None:
             parser.end()
-            self._connection.broken(parser.violation)
+            self._connection.broken(violation)
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._parser.end()

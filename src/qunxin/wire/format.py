@@ -62,6 +62,10 @@ class Format(Protocol):
         """Ends a server-side subscription."""
         ...
 
+    def disconnect_push(self, disconnect: Disconnect) -> bytes:
+        """Says why the connection is about to end, where no close frame can."""
+        ...
+
     def publications(self, channel: str, entries: Iterable[Entry]) -> bytes:
         """A payload of one `pub` push for each entry, in order, its position as the offset."""
         ...
@@ -101,6 +105,9 @@ class JsonFormat:
 
     def unsubscribe_push(self, channel: str, number: int, reason: str) -> bytes:
         return frames.encode_unsubscribe_push(channel, number, reason)
+
+    def disconnect_push(self, disconnect: Disconnect) -> bytes:
+        return frames.encode_disconnect_push(disconnect.code, disconnect.reason)
 
     def publications(self, channel: str, entries: Iterable[Entry]) -> bytes:
         return b"\n".join(encode_publications(channel, entries))

@@ -246,3 +246,8 @@ def encode_unsubscribe_push(channel: str, number: int, reason: str) -> bytes:
     """The line that ends a server-side subscription."""
     ended = {"code": number, "reason": reason}
     return _encode({"push": {"channel": channel, "unsubscribe": ended}})
+
+
+def encode_disconnect_push(code: int, reason: str) -> bytes:
+    """The line that says why the connection is about to end."""
+    return _encode({"push": {"disconnect": {"code": code, "reason": reason}}})

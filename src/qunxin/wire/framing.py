@@ -38,5 +38,26 @@ class Framing:
         return b"".join(map(self._wrap, self.format.split(payload, MAX_FRAME_BYTES)))
 
 
+def _line(payload: bytes) -> bytes:
+    return payload + b"\n"
+
+
+def _event(payload: bytes) -> bytes:
+    """One server-sent event; its lines are put together again by whoever reads it."""
+    return b"data: %b\n\n" % payload.replace(b"\n", b"\ndata: ")
+
+
 WEBSOCKET_JSON: Final = Framing("websocket json", JSON, text_frame, Opcode.TEXT)
 WEBSOCKET_PROTOBUF: Final = Framing("websocket protobuf", PROTOBUF, binary_frame, Opcode.BINARY)
+STREAM_JSON: Final = Framing("stream json", JSON, _line, Opcode.TEXT)
+STREAM_PROTOBUF: Final = Framing("stream protobuf", PROTOBUF, bytes, Opcode.BINARY)
+EVENTS_JSON: Final = Framing("events json", JSON, _event, Opcode.TEXT)
+
+FRAMINGS: Final = (
+    WEBSOCKET_JSON,
+    WEBSOCKET_PROTOBUF,
+    STREAM_JSON,
+    STREAM_PROTOBUF,
+    EVENTS_JSON,
+)
+"""All of them: over WebSockets, over a streamed HTTP answer, as server-sent events."""

@@ -79,6 +79,10 @@ class ProtobufFormat:
         lost = realtime_pb2.Lost(code=number, reason=reason)
         return _push(realtime_pb2.Push(channel=channel, unsubscribe=lost))
 
+    def disconnect_push(self, disconnect: Disconnect) -> bytes:
+        push = realtime_pb2.Disconnect(code=disconnect.code, reason=disconnect.reason)
+        return _push(realtime_pb2.Push(disconnect=push))
+
     def publications(self, channel: str, entries: Iterable[Entry]) -> bytes:
         return b"".join(_publication(channel, entry) for entry in entries)
 

@@ -1,0 +1,356 @@
+"""Realtime without WebSockets, for networks that let none through: what the server says is one long
+answer over HTTP, what the client says comes in requests of its own.
+
+This is the emulation that the JavaScript SDK falls back to. A stream's first command, `connect`,
+stands in the request that opens it: in its body (`http_stream`, JSON or Protobuf), or in its
+address (`sse`, JSON). The reply to it names the session, by a secret, and the node; further
+commands are posted with both. Everything else is the same session with the same limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from http import HTTPStatus
+from typing import Final, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+from google.protobuf.message import DecodeError
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from qunxin.errors import QunxinError, best_language
+from qunxin.gateways.connection import Outlet, Receiver
+from qunxin.gateways.realtime_session import RealtimeSession
+from qunxin.gateways.realtime_settings import (
+    CONNECT_BYTES,
+    EMULATION_PATH,
+    EVENTS_PATH,
+    STREAM_PATH,
+    RealtimeSettings,
+)
+from qunxin.gateways.sites import SitePolicy
+from qunxin.gateways.websocket import Refusal, problem_of
+from qunxin.wire.codes import Disconnect
+from qunxin.wire.framing import EVENTS_JSON, STREAM_JSON, STREAM_PROTOBUF, Framing
+from qunxin.wire.realtime_pb2 import Emulation as ProtobufEmulation
+
+_log = logging.getLogger("qunxin.realtime")
+
+Header = tuple[bytes, bytes]
+
+_PROTOBUF_TYPE: Final = "application/octet-stream"
+_CONNECT_FIELD: Final = "cf_connect"
+_METHODS: Final = {STREAM_PATH: "POST", EVENTS_PATH: "GET", EMULATION_PATH: "POST"}
+_TYPES: Final = {
+    STREAM_JSON: b"application/x-ndjson; charset=utf-8",
+    STREAM_PROTOBUF: b"application/octet-stream",
+    EVENTS_JSON: b"text/event-stream; charset=utf-8",
+}
+_UNBUFFERED: Final[tuple[Header, ...]] = (
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+)
+_UNREAD: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+_CLOSING: Final[tuple[Header, ...]] = ((b"connection", b"close"),)
+_PREFLIGHT_SECONDS: Final = 7_200
+
+
+class Emulation(msgspec.Struct):
+    """Commands of a session whose replies are streamed; `data` is what would be one message."""
+
+    session: str
+    node: str
+    data: str
+
+
+class Streams(Protocol):
+    """Who takes the sessions."""
+
+    @property
+    def node(self) -> str: ...
+
+    def admit(self) -> None:
+        """Raise `overloaded` or `shutting_down` where no connection is taken now."""
+        ...
+
+    def accept(
+        self, connection: Outlet, language: str, framing: Framing, stream: str = ""
+    ) -> RealtimeSession:
+        """Make the session, and set the connection's receiver."""
+        ...
+
+    def stream(self, secret: str) -> RealtimeSession | None:
+        """The session of that secret, where it still lives."""
+        ...
+
+    def closed(self, connection: Outlet) -> None:
+        """The connection is over."""
+        ...
+
+
+class StreamConnection:
+    """The writing side: what is written goes out as pieces of one answer. What the socket does
+    not take is held, bounded by the session as for any other connection."""
+
+    def __init__(self, framing: Framing) -> None:
+        self.receiver: Receiver | None = None
+        self.closing = False
+        self._framing = framing
+        self._parts: list[bytes] = []
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def write(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._changed.set()
+
+    def pong(self, payload: bytes) -> None:
+        """HTTP has no pings of its own."""
+
+    def close(self, disconnect: Disconnect, *, readable: bool = True) -> None:  # noqa: ARG002
+        """The code and the reason as a push, then the end of the answer."""
+        if not self.closing:
+            self.write(self._framing.build((self._framing.format.disconnect_push(disconnect),)))
+            self.closing = True
+
+    def abort(self) -> None:
+        self.closing = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Pass on what is written until either side has ended it."""
+        self._task = asyncio.current_task()
+        leaving = asyncio.create_task(_left(receive))
+        leaving.add_done_callback(lambda _: self._changed.set())
+        try:
+            while not leaving.done():
+                await self._changed.wait()
+                self._changed.clear()
+                parts, self._parts = self._parts, []
+                ending = self.closing
+                if parts:
+                    await _piece(send, b"".join(parts), more=True)
+                if ending and not self._parts:
+                    await _piece(send, b"", more=False)
+                    return
+        finally:
+            self._task = None
+            leaving.cancel()
+
+    def lost(self) -> None:
+        """Nothing more can be told to the client."""
+        self.closing = True
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            receiver.lost()
+
+
+class StreamApp:
+    """The ASGI application: the three addresses, and `otherwise` for all others."""
+
+    def __init__(self, streams: Streams, settings: RealtimeSettings, otherwise: ASGIApp) -> None:
+        self._streams = streams
+        self._settings = settings
+        self._otherwise = otherwise
+        self._sites = SitePolicy(settings.allowed_hosts, settings.allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in _METHODS:
+            await self._otherwise(scope, receive, send)
+            return
+        request = _Request(scope, receive, send)
+        try:
+            self._check_site(request)
+            if request.method == "OPTIONS":
+                await request.answer(HTTPStatus.NO_CONTENT, _preflight(request.path))
+            elif request.method != _METHODS[request.path]:
+                allow = (b"allow", _METHODS[request.path].encode())
+                await request.refuse(_method_refusal(request.path), (allow,))
+            else:
+                await self._serve(request)
+        except _Refused as refused:
+            await request.refuse(refused.refusal)
+
+    def _check_site(self, request: _Request) -> None:
+        """Host and origin, as for an upgrade; an allowed origin gets its CORS headers."""
+        host, origin = request.header("host"), request.header("origin")
+        server = request.scope.get("server")
+        try:
+            self._sites.check_host(host, None if server is None else server[0])
+        except QunxinError as error:
+            raise _Refused(HTTPStatus.BAD_REQUEST, error) from None
+        try:
+            foreign = self._sites.check_origin(origin, host)
+        except QunxinError as error:
+            raise _Refused(HTTPStatus.FORBIDDEN, error) from None
+        if foreign and origin is not None:
+            request.extra = (
+                (b"access-control-allow-origin", origin.encode()),
+                (b"vary", b"origin"),
+            )
+
+    async def _serve(self, request: _Request) -> None:
+        if request.path == EMULATION_PATH:
+            await self._emulate(request)
+        elif request.path == EVENTS_PATH:
+            await self._stream(request, EVENTS_JSON, _connect_of(request))
+        else:
+            framing = STREAM_PROTOBUF if request.is_protobuf else STREAM_JSON
+            await self._stream(request, framing, await self._body(request, CONNECT_BYTES))
+
+    async def _body(self, request: _Request, max_bytes: int) -> bytes:
+        """The body, within the time that a `connect` command has."""
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_seconds):
+                return await request.body(max_bytes)
+        except TimeoutError:
+            error = QunxinError("invalid_request", detail="the body did not arrive in time")
+            raise _Refused(HTTPStatus.REQUEST_TIMEOUT, error) from None
+
+    async def _stream(self, request: _Request, framing: Framing, first: bytes) -> None:
+        """Open a session, give it the commands that opened it, and stream what it says."""
+        try:
+            self._streams.admit()
+        except QunxinError as error:
+            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, error) from None
+        connection = StreamConnection(framing)
+        language = best_language(request.header("accept-language") or "")
+        secret = secrets.token_urlsafe(24)
+        session = self._streams.accept(connection, language, framing, secret)
+        try:
+            await request.begin(HTTPStatus.OK, ((b"content-type", _TYPES[framing]), *_UNBUFFERED))
+            session.take(first)
+            await connection.run(request.receive, request.send)
+        finally:
+            connection.lost()
+            self._streams.closed(connection)
+
+    async def _emulate(self, request: _Request) -> None:
+        """Give commands to a session. 404 where it is not here: its stream is over, and the SDK
+        opens another."""
+        body = await self._body(request, 2 * self._settings.max_frame_bytes)
+        asked = _read_emulation(body, is_protobuf=request.is_protobuf)
+        session = self._streams.stream(asked[1])
+        if session is None or asked[0] != self._streams.node:
+            error = QunxinError("not_found", detail="there is no such session on this node")
+            raise _Refused(HTTPStatus.NOT_FOUND, error)
+        session.take(asked[2])
+        await request.answer(HTTPStatus.NO_CONTENT)
+
+
+class _Refused(Exception):  # noqa: N818 - an answer rather than a fault
+    def __init__(self, status: HTTPStatus, error: QunxinError) -> None:
+        super().__init__(status, error)
+        self.refusal = Refusal(status, error)
+
+
+class _Request:
+    """One request, and the headers that its answer gets in any case."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.extra: tuple[Header, ...] = ()
+
+    def header(self, name: str) -> str | None:
+        wanted = name.encode()
+        return next(
+            (value.decode("latin-1") for key, value in self.scope["headers"] if key == wanted),
+            None,
+        )
+
+    @property
+    def is_protobuf(self) -> bool:
+        kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
+        return kind == _PROTOBUF_TYPE
+
+    async def body(self, max_bytes: int) -> bytes:
+        """All of it; refused as soon as it is longer."""
+        body = bytearray()
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                error = QunxinError("invalid_request", detail="the body was cut off")
+                raise _Refused(HTTPStatus.BAD_REQUEST, error)
+            body += message.get("body", b"")
+            if len(body) > max_bytes:
+                error = QunxinError("message_too_large", size=len(body), limit=max_bytes)
+                raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    async def begin(self, status: HTTPStatus, headers: tuple[Header, ...]) -> None:
+        all_headers = [*headers, *self.extra]
+        await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
+
+    async def answer(
+        self, status: HTTPStatus, headers: tuple[Header, ...] = (), body: bytes = b""
+    ) -> None:
+        await self.begin(status, headers)
+        await _piece(self.send, body, more=False)
+
+    async def refuse(self, refusal: Refusal, headers: tuple[Header, ...] = ()) -> None:
+        """The problem document. A body that is not read to its end closes the connection."""
+        _log.info("stream refused: %d %s", refusal.status, refusal.error)
+        fields, body = problem_of(refusal, best_language(self.header("accept-language") or ""))
+        named = tuple((name.lower().encode(), value.encode()) for name, value in fields)
+        closing = _CLOSING if refusal.status in _UNREAD else ()
+        await self.answer(refusal.status, (*named, *closing, *headers), body)
+
+
+def _connect_of(request: _Request) -> bytes:
+    """The first command, from the address."""
+    query: str = request.scope["query_string"].decode("latin-1")
+    found = next((value for name, value in parse_qsl(query) if name == _CONNECT_FIELD), "")
+    if not found:
+        error = QunxinError("invalid_request", detail=f"{_CONNECT_FIELD}: missing")
+        raise _Refused(HTTPStatus.BAD_REQUEST, error)
+    return found.encode()
+
+
+def _read_emulation(body: bytes, *, is_protobuf: bool) -> tuple[str, str, bytes]:
+    """Node, session and commands."""
+    try:
+        if is_protobuf:
+            message = ProtobufEmulation.FromString(body)
+            return message.node, message.session, message.data
+        asked = _emulation_decoder.decode(body)
+    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        detail = str(error) or "not an emulation request"
+        raise _Refused(
+            HTTPStatus.BAD_REQUEST, QunxinError("invalid_request", detail=detail)
+        ) from None
+    return asked.node, asked.session, asked.data.encode()
+
+
+_emulation_decoder = msgspec.json.Decoder(Emulation)
+
+
+def _preflight(path: str) -> tuple[Header, ...]:
+    return (
+        (b"access-control-allow-methods", _METHODS[path].encode()),
+        (b"access-control-allow-headers", b"content-type"),
+        (b"access-control-max-age", b"%d" % _PREFLIGHT_SECONDS),
+    )
+
+
+def _method_refusal(path: str) -> Refusal:
+    detail = f"{path} takes {_METHODS[path]}"
+    return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, QunxinError("invalid_request", detail=detail))
+
+
+async def _left(receive: Receive) -> None:
+    """Return once the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _piece(send: Send, body: bytes, *, more: bool) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
