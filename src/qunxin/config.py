@@ -200,6 +200,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="How long a token is valid where its maker does not say.",
         ),
     ] = 3_600
+    token_audience: Annotated[
+        str,
+        Meta(min_length=1, description="What a token must name as its audience (`aud`)."),
+    ] = "qunxin"  # noqa: S105 - a public name
+    jwks: Annotated[
+        str,
+        Meta(
+            description="The public keys of others who sign tokens for this node: a JSON Web Key "
+            "Set, as an `https://` URL or a file. Keys for RS256, ES256 and EdDSA are used.",
+        ),
+    ] = ""
+    jwks_issuer: Annotated[
+        str,
+        Meta(description="Whom tokens signed with keys of `jwks` must name as issuer (`iss`)."),
+    ] = ""
+    jwks_private_addresses: Annotated[
+        Literal["refuse", "allow"],
+        Meta(
+            description="Whether the URL of `jwks` may lead to this machine or to a private "
+            "network, and may be `http://`.",
+        ),
+    ] = "refuse"
     shutdown_timeout_seconds: Annotated[
         float,
         Meta(

@@ -76,6 +76,12 @@ class Control:
                 break
         return found
 
+    async def token_keys(self, method: str = "GET", key_id: str | None = None) -> dict[str, Any]:
+        """The keys that sign tokens: listed (GET), after a rotation (POST), or after the key
+        `key_id` was retired (DELETE). Raises `not_found`, `invalid_request`."""
+        path = "/control/token-keys" + ("" if key_id is None else "/" + quote(key_id, safe=""))
+        return await self._answer(self._http.build_request(method, path))
+
     async def facts(self) -> dict[str, Any]:
         """What is known of the process that owns the folder: `pid`, `version`, `url`."""
         request = self._http.build_request("GET", "/control/facts", timeout=_FACTS_SECONDS)

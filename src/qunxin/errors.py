@@ -114,6 +114,13 @@ _ROWS = (
     _row(_S, "rate_limited", "Too many requests; slow down", "请求过于频繁，请稍后重试", 1.0),
     _row(
         _S,
+        "token_keys_unavailable",
+        "The key of this token is not known yet; try again",
+        "暂时无法获取该令牌的验证密钥，请稍后重试",
+        5.0,
+    ),
+    _row(
+        _S,
         "store_unavailable",
         "The message store is unavailable; nothing was accepted",
         "消息存储暂不可用，未受理",

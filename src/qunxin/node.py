@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -13,9 +14,13 @@ from qunxin.config import Settings
 from qunxin.engine import Engine, EngineSettings
 from qunxin.errors import QunxinError
 from qunxin.folder import DATABASE_NAME, owned_folder, prepare_folder
-from qunxin.gateways.keyring import TokenKeys, open_keys
+from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.jwks import KeySet
+from qunxin.gateways.keyring import KeyRotation
 from qunxin.ops.metrics import Metrics
 from qunxin.stores.sqlite import SqliteStore
+
+_A = TypeVar("_A", bound=Authenticator)
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -24,12 +29,25 @@ class Node(msgspec.Struct, frozen=True):
     settings: Settings
     folder: Path
     engine: Engine
-    token_keys: TokenKeys
+    token_keys: KeyRotation
     metrics: Metrics
 
     @property
     def database(self) -> Path:
         return self.folder / DATABASE_NAME
+
+    def authenticator(self, kind: type[_A], others: KeySet | None = None) -> _A:
+        """One that signs and verifies with the folder's keys, whatever becomes of them."""
+        made = kind(
+            self.engine,
+            self.token_keys.current,
+            audience=self.settings.token_audience,
+            token_ttl_seconds=self.settings.token_ttl_seconds,
+            others=others,
+            others_issuer=self.settings.jwks_issuer,
+        )
+        self.token_keys.follow(made.use_keys)
+        return made
 
 
 @asynccontextmanager
@@ -51,7 +69,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
             settings=settings.part(EngineSettings),
             observer=metrics,
         )
-        token_keys = open_keys(folder)
+        token_keys = KeyRotation(folder)
         async with engine:
             yield Node(settings, folder, engine, token_keys, metrics)
 

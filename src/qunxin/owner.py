@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from qunxin.engine.access import SYSTEM, Caller
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, build_app
+from qunxin.gateways.http.problems import problem_response
 from qunxin.node import Node
 from qunxin.records import encode_record
 
@@ -40,11 +41,10 @@ class BackupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def build_owner_app(node: Node, facts: Mapping[str, Any]) -> Starlette:
     """The application for the owner's door. `facts` says more of the process (`url`)."""
-    ttl = node.settings.token_ttl_seconds
     door = _Door(node, {"pid": os.getpid(), "version": version("qunxin"), **facts})
     api = build_app(
         node.engine,
-        OwnerAuthenticator(node.engine, node.token_keys, token_ttl_seconds=ttl),
+        node.authenticator(OwnerAuthenticator),
         node.settings.part(HttpSettings),
         node.metrics.render,
     )
@@ -53,6 +53,9 @@ def build_owner_app(node: Node, facts: Mapping[str, Any]) -> Starlette:
             Route("/control/facts", door.facts),
             Route("/control/backup", door.backup, methods=["POST"]),
             Route("/control/export", door.export),
+            Route("/control/token-keys", door.token_keys),
+            Route("/control/token-keys", door.rotate_token_keys, methods=["POST"]),
+            Route("/control/token-keys/{id}", door.retire_token_key, methods=["DELETE"]),
             Mount("/", api),
         ]
     )
@@ -65,6 +68,34 @@ class _Door:
 
     async def facts(self, _request: Request) -> Response:
         return Response(msgspec.json.encode(self._facts), media_type="application/json")
+
+    async def token_keys(self, _request: Request) -> Response:
+        """The keys that tokens are signed with, without their secrets."""
+        keys = self._node.token_keys.current
+        rows = [
+            {"id": key.id, "created": key.created, "active": key.id == keys.active}
+            for key in keys.keys
+        ]
+        return Response(msgspec.json.encode({"keys": rows}), media_type="application/json")
+
+    async def rotate_token_keys(self, request: Request) -> Response:
+        return await self._change_token_keys(request, self._node.token_keys.rotate)
+
+    async def retire_token_key(self, request: Request) -> Response:
+        key_id = request.path_params["id"]
+        return await self._change_token_keys(request, lambda: self._node.token_keys.retire(key_id))
+
+    async def _change_token_keys(self, request: Request, change: Callable[[], object]) -> Response:
+        """The keys after the change. It ends with an fsync of one small file, which may hold the
+        loop for that long: a change in another thread would race with the next one."""
+        try:
+            change()
+        except QunxinError as error:
+            status, headers, body = problem_response(error, "en")
+            response = Response(body, status)
+            response.raw_headers += headers
+            return response
+        return await self.token_keys(request)
 
     async def backup(self, request: Request) -> Response:
         """One JSON object a line: `bytes` of `total_bytes`, and an `error` where it failed."""

@@ -24,6 +24,7 @@ from qunxin.control_socket import control_socket
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, build_app, http_protocol
+from qunxin.gateways.jwks import KeySet, open_key_set
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 from qunxin.node import Node, try_node
 from qunxin.owner import build_owner_app
@@ -71,7 +72,9 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts], None]
         owner_listener = stack.enter_context(control_socket(node.folder))
         owner = _owner_server(node, facts)
         await stack.enter_async_context(_serving(owner, [owner_listener], stopping))
-        await stack.enter_async_context(_serving(_public_server(node), listeners, stopping))
+        others = await stack.enter_async_context(_others_keys(settings))
+        public = _public_server(node, others)
+        await stack.enter_async_context(_serving(public, listeners, stopping))
         _log.info("ready on %s", facts.url)
         announce(facts)
         await stopping.wait()
@@ -228,10 +231,23 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _public_server(node: Node) -> _Server:
+@asynccontextmanager
+async def _others_keys(settings: Settings) -> AsyncIterator[KeySet | None]:
+    """The keys of others who sign tokens, where the settings name some."""
+    if not settings.jwks:
+        yield None
+        return
+    allow_private = settings.jwks_private_addresses == "allow"
+    keys = open_key_set(settings.jwks, allow_private=allow_private)
+    try:
+        yield keys
+    finally:
+        await keys.close()
+
+
+def _public_server(node: Node, others: KeySet | None) -> _Server:
     settings = node.settings
-    ttl = settings.token_ttl_seconds
-    authenticator = Authenticator(node.engine, node.token_keys, token_ttl_seconds=ttl)
+    authenticator = node.authenticator(Authenticator, others)
     http = settings.part(HttpSettings)
     app = build_app(node.engine, authenticator, http, node.metrics.render)
     realtime = RealtimeGateway(node.engine, authenticator, settings.part(RealtimeSettings))

@@ -154,7 +154,7 @@ async def test_claims_of_a_wrong_type(
 async def test_the_algorithm_is_the_keys_not_the_tokens(authenticator: Authenticator) -> None:
     """No `none`, no other HMAC, no public-key algorithm over our secret."""
     claims = {"sub": "alice", "aud": "qunxin", "exp": NOW + 60}
-    unsigned = jwt.encode(claims, None, "none", headers={"kid": KEY.id})
+    unsigned = jwt.encode(claims, "", "none", headers={"kid": KEY.id})
     assert await _refusal(authenticator, unsigned) == "unauthenticated"
     longer = jwt.encode(claims, KEY.secret * 2, "HS512", headers={"kid": KEY.id})
     assert await _refusal(authenticator, longer) == "unauthenticated"

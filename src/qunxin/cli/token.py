@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cyclopts import App
 
 from qunxin.cli.common import Common, run_on_folder
@@ -69,3 +71,63 @@ def revoke(
             output.result(revoked, f"The token {id} of {user} is revoked.")
 
     run_on_folder(common, work)
+
+
+@app.command
+def keys(*, common: Common | None = None) -> None:
+    """List the keys that this node signs tokens with, without their secrets.
+
+    For example:
+
+        qunxin token keys
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        _show_keys(output, await control.token_keys())
+
+    run_on_folder(common, work)
+
+
+@app.command
+def rotate(*, common: Common | None = None) -> None:
+    """Sign tokens with a new key from now on. Tokens of the former keys stay good until those
+    are retired.
+
+    For example:
+
+        qunxin token rotate
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        _show_keys(output, await control.token_keys("POST"))
+        output.note("Once the old tokens have run out, retire the old key: qunxin token retire ID")
+
+    run_on_folder(common, work)
+
+
+@app.command
+def retire(key_id: str, /, *, common: Common | None = None) -> None:
+    """Drop a signing key: tokens that were signed with it are refused from now on.
+
+    For example:
+
+        qunxin token retire 5f0c1e9a7b3d2468
+
+    Parameters
+    ----------
+    key_id
+        The key's id, as `qunxin token keys` shows it.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        _show_keys(output, await control.token_keys("DELETE", key_id))
+
+    run_on_folder(common, work)
+
+
+def _show_keys(output: Output, found: dict[str, Any]) -> None:
+    rows = (
+        (key["id"], local_time(key["created"]), "signs" if key["active"] else "verifies")
+        for key in found["keys"]
+    )
+    output.table(found, ("id", "created", "use"), rows)

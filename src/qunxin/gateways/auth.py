@@ -1,15 +1,16 @@
 """Who is asking: API keys and users' tokens.
 
-A token is a JWT (RFC 7519) signed with HS256: `sub` names the user, `exp` and `aud` are
-required. Which algorithm a signature must have is a property of our key, never of the token. An
-API key begins with ``qx_`` and is looked up by the engine, which keeps only its digest.
+A token is a JWT (RFC 7519): `sub` names the user, `exp` and `aud` are required. It is signed with
+one of our own secrets (HS256), or with a key of the key set that the node was given (RS256,
+ES256, EdDSA). Which algorithm a signature must have is a property of the key, never of the token.
+An API key begins with ``qx_`` and is looked up by the engine, which keeps only its digest.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import jwt
 import msgspec
@@ -19,7 +20,8 @@ from qunxin.engine import Engine
 from qunxin.engine.access import Caller
 from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark
 from qunxin.errors import QunxinError
-from qunxin.gateways.keyring import TokenKey, TokenKeys
+from qunxin.gateways.jwks import KeySet
+from qunxin.gateways.keyring import TokenKeys
 from qunxin.model import MAX_INTEGER, is_valid_id
 
 DEFAULT_AUDIENCE: Final = "qunxin"
@@ -40,6 +42,13 @@ class Identity(msgspec.Struct, frozen=True):
     token: TokenMark
 
 
+class _VerifyingKey(NamedTuple):
+    algorithm: str
+    key: Any
+    issuer: str | None
+    """Whom a token with this key must name as its `iss`; None: anybody."""
+
+
 class Authenticator:
     """Makes and checks credentials. Whether an account may act now is the engine's knowledge:
     `authenticate_http` asks it, `verify_token` does not."""
@@ -51,12 +60,18 @@ class Authenticator:
         *,
         audience: str = DEFAULT_AUDIENCE,
         token_ttl_seconds: int = DEFAULT_TOKEN_SECONDS,
+        others: KeySet | None = None,
+        others_issuer: str = "",
         clock: Clock | None = None,
     ) -> None:
+        """`others` holds the keys of others who sign; with `others_issuer` their tokens must name
+        that one as `iss`."""
         self._engine = engine
         self._keys = keys
         self._audience = audience
         self._token_ttl_seconds = token_ttl_seconds
+        self._others = others
+        self._others_issuer = others_issuer or None
         self._clock = clock or SystemClock()
 
     def use_keys(self, keys: TokenKeys) -> None:
@@ -87,10 +102,11 @@ class Authenticator:
 
     async def verify_token(self, token: str) -> Identity:
         """Whom a token is for. Raises `token_expired`, or `unauthenticated` for everything else
-        that is wrong with it. Whether it was revoked is not looked at."""
+        that is wrong with it; `token_keys_unavailable` where its key cannot be looked up now.
+        Whether it was revoked is not looked at."""
         if len(token) > _MAX_TOKEN_LENGTH:
             raise QunxinError("unauthenticated", detail="the token is too long")
-        claims = self._verified_claims(token, self._key_of(token))
+        claims = self._verified_claims(token, await self._key_of(token))
         user, expires = claims["sub"], claims["exp"]
         if not is_valid_id(user):
             raise QunxinError("unauthenticated", detail="the token's sub is not a user id")
@@ -132,35 +148,44 @@ class Authenticator:
         if (not_before - LEEWAY_SECONDS) * 1000 > self._clock.now_ms():
             raise QunxinError("unauthenticated", detail="the token is not valid yet")
 
-    def _key_of(self, token: str) -> TokenKey:
-        """The key a token names by its id; the active one where it names none."""
+    async def _key_of(self, token: str) -> _VerifyingKey:
+        """The key a token names by its id, ours before others'; our active one where it names
+        none."""
         try:
             key_id = jwt.get_unverified_header(token).get("kid", self._keys.active)
-            return self._keys.find(key_id)
+            if self._others is None or self._keys.has(key_id):
+                own = self._keys.find(key_id)
+                return _VerifyingKey(own.algorithm, own.secret, None)
+            other = await self._others.find(key_id)
+            return _VerifyingKey(other.algorithm, other.key, self._others_issuer)
         except (jwt.InvalidTokenError, KeyError, ValueError):
             raise QunxinError("unauthenticated", detail="the token is not valid") from None
 
-    def _verified_claims(self, token: str, key: TokenKey) -> dict[str, Any]:
-        """The claims of a token with our signature and audience. Times are checked by the
+    def _verified_claims(self, token: str, key: _VerifyingKey) -> dict[str, Any]:
+        """The claims of a token with the key's signature and our audience. Times are checked by the
         caller, against a clock that tests can replace."""
         try:
             return jwt.decode(
                 token,
-                key.secret,
+                key.key,
                 algorithms=[key.algorithm],
                 audience=self._audience,
+                issuer=key.issuer,
                 options={
                     "require": list(_REQUIRED),
                     "verify_exp": False,
                     "verify_iat": False,
                     "verify_nbf": False,
                     "verify_jti": False,
+                    "verify_iss": key.issuer is not None,
                 },
             )
         except jwt.MissingRequiredClaimError as error:
             detail = f"the token lacks the claim {error.claim}"
         except jwt.InvalidAudienceError:
             detail = f"the token's aud is not {self._audience}"
+        except jwt.InvalidIssuerError:
+            detail = f"the token's iss is not {key.issuer}"
         except (jwt.InvalidTokenError, ValueError):
             detail = "the token is not valid"
         raise QunxinError("unauthenticated", detail=detail)

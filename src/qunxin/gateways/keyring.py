@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from qunxin.clock import SystemClock
 from qunxin.errors import QunxinError
 
 FILE_NAME: Final = "token-keys.json"
 ALGORITHM: Final = "HS256"
+MAX_KEYS: Final = 100
 SECRET_BYTES: Final = 32
 """As many as the digest has (RFC 7518, 3.2)."""
 
@@ -29,6 +32,8 @@ class TokenKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     algorithm: str
     secret: bytes
+    created: int | None = None
+    """Milliseconds since 1970; None in files of the first version."""
 
     def __repr__(self) -> str:
         return f"TokenKey(id={self.id!r}, algorithm={self.algorithm!r}, secret=…)"
@@ -43,6 +48,9 @@ class TokenKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def signing(self) -> TokenKey:
         return self.find(self.active)
+
+    def has(self, key_id: object) -> bool:
+        return any(key.id == key_id for key in self.keys)
 
     def find(self, key_id: str) -> TokenKey:
         """Raises `KeyError` where there is none of that id."""
@@ -65,8 +73,48 @@ class TokenKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def new_key() -> TokenKey:
     """A key with a fresh random secret."""
     return TokenKey(
-        id=secrets.token_hex(8), algorithm=ALGORITHM, secret=secrets.token_bytes(SECRET_BYTES)
+        id=secrets.token_hex(8),
+        algorithm=ALGORITHM,
+        secret=secrets.token_bytes(SECRET_BYTES),
+        created=SystemClock().now_ms(),
     )
+
+
+class KeyRotation:
+    """The keys of a data folder as they are now, and whoever follows their changes."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens the folder's keys; raises as `open_keys`."""
+        self._folder = folder
+        self._followers: list[Callable[[TokenKeys], None]] = []
+        self.current = open_keys(folder)
+
+    def follow(self, use: Callable[[TokenKeys], None]) -> None:
+        """Have `use` called with the keys after every change."""
+        self._followers.append(use)
+
+    def rotate(self) -> TokenKey:
+        """A new key, which signs from now on; the others still verify. Durable on return."""
+        self._change(self.current.rotated())
+        return self.current.signing
+
+    def retire(self, key_id: str) -> None:
+        """Drop a key: tokens signed with it are refused from now on. Durable on return. Raises
+        `not_found`, and `invalid_request` for the key that signs."""
+        if key_id == self.current.active:
+            raise QunxinError("invalid_request", detail="this key signs; rotate first")
+        kept = self.current.without(key_id)
+        if kept == self.current:
+            raise QunxinError("not_found", detail=f"no token key {key_id}")
+        self._change(kept)
+
+    def _change(self, keys: TokenKeys) -> None:
+        if len(keys.keys) > MAX_KEYS:
+            raise QunxinError("invalid_request", detail=f"at most {MAX_KEYS} keys; retire some")
+        save_keys(self._folder, keys)
+        self.current = keys
+        for use in self._followers:
+            use(keys)
 
 
 def open_keys(folder: Path) -> TokenKeys:

@@ -52,6 +52,7 @@ ERROR_NUMBERS: Final = {
     "internal": 1305,
     "invalid_settings": 1306,
     "cannot_start": 1307,
+    "token_keys_unavailable": 1308,
 }
 """From an error's code to its number."""
 

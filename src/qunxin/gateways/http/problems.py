@@ -38,6 +38,7 @@ STATUSES: Final[dict[str, int]] = {
     "group_full": 409,
     "overloaded": 503,
     "rate_limited": 429,
+    "token_keys_unavailable": 503,
     "store_unavailable": 503,
     "outcome_unknown": 504,
     "shutting_down": 503,
