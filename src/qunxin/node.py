@@ -70,8 +70,21 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
             observer=metrics,
         )
         token_keys = KeyRotation(folder)
+        _watch(metrics, engine, folder / DATABASE_NAME)
         async with engine:
             yield Node(settings, folder, engine, token_keys, metrics)
+
+
+def _watch(metrics: Metrics, engine: Engine, database: Path) -> None:
+    log = database.with_name(f"{database.name}-wal")
+    metrics.watch("qunxin_commit_queue_commands", lambda: engine.committer.queued_commands)
+    metrics.watch("qunxin_commit_queue_bytes", lambda: engine.committer.queued_bytes)
+    metrics.watch("qunxin_store_file_bytes", lambda: _size(database))
+    metrics.watch("qunxin_store_log_bytes", lambda: _size(log))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 async def try_node(settings: Settings, stack: AsyncExitStack, *, patient: bool) -> Node | None:

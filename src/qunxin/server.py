@@ -252,6 +252,7 @@ def _public_server(node: Node, others: KeySet | None) -> _Server:
     app = build_app(node.engine, authenticator, http, node.metrics.render)
     realtime = RealtimeGateway(node.engine, authenticator, settings.part(RealtimeSettings))
     app = realtime.over_http(app)
+    node.metrics.watch("qunxin_connections", lambda: realtime.connections)
     websocket = cast("type[asyncio.Protocol]", realtime.ws_protocol_class)
     return _Server(_uvicorn_config(app, http, settings, websocket), realtime.close)
 

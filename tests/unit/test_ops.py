@@ -52,18 +52,38 @@ def test_no_metric_is_exposed_without_a_row() -> None:
 def test_the_observer_counts() -> None:
     """Each report moves its own metric by what it says."""
     metrics = Metrics()
-    metrics.committed(commands=5, entries=7, seconds=0.004)
-    metrics.committed(commands=1, entries=1, seconds=0.2)
+    metrics.committed(commands=5, entries=7, content_bytes=2_000, seconds=0.004)
+    metrics.committed(commands=1, entries=1, content_bytes=0, seconds=0.2)
     metrics.refused("group_dissolved")
     metrics.refused("group_dissolved")
-    metrics.fanned_out(entries=3, sessions=1_000)
+    metrics.fanned_out(entries=3, sessions=1_000, seconds=0.0004)
     metrics.caught_up(entries=500)
+    metrics.answered("/v1/users/{user}", "PUT", 201, 0.02)
+    metrics.answered("other", "other", 404, 0.001)
+    metrics.answered_error("http", "not_found")
+    metrics.disconnected(4000)
+    metrics.disconnected(None)
+    depth = [7]
+    metrics.watch("qunxin_commit_queue_commands", lambda: depth[0])
     metrics.sessions_changed(12)
     metrics.sessions_changed(11)
     assert sample(metrics, "qunxin_entries_committed_total") == 8
     assert sample(metrics, "qunxin_commit_seconds_count") == 2
     assert sample(metrics, "qunxin_commit_seconds_bucket", le="0.005") == 1
     assert sample(metrics, "qunxin_commit_commands_sum") == 6
+    assert sample(metrics, "qunxin_commit_bytes_sum") == 2_000
+    assert sample(metrics, "qunxin_fanout_seconds_bucket", le="0.0005") == 1
+    route = "/v1/users/{user}"
+    requests = "qunxin_http_requests_total"
+    assert sample(metrics, requests, route=route, method="PUT", status="201") == 1
+    assert sample(metrics, "qunxin_http_request_seconds_bucket", route=route, le="0.025") == 1
+    errors = "qunxin_answered_errors_total"
+    assert sample(metrics, errors, gateway="http", code="not_found") == 1
+    assert sample(metrics, "qunxin_disconnects_total", code="4000") == 1
+    assert sample(metrics, "qunxin_disconnects_total", code="client") == 1
+    assert sample(metrics, "qunxin_commit_queue_commands") == 7
+    depth[0] = 0
+    assert sample(metrics, "qunxin_commit_queue_commands") == 0
     assert sample(metrics, "qunxin_refusals_total", code="group_dissolved") == 2
     assert sample(metrics, "qunxin_deliveries_total") == 3_000
     assert sample(metrics, "qunxin_fanout_batches_total") == 1

@@ -63,6 +63,16 @@ class Committer:
         self._closing = False
         self._runner: asyncio.Task[None] | None = None
 
+    @property
+    def queued_commands(self) -> int:
+        """Commands that wait for the next transaction."""
+        return len(self._queue)
+
+    @property
+    def queued_bytes(self) -> int:
+        """The content of the messages among them."""
+        return self._queued_bytes
+
     def open(self, tasks: TaskSet) -> None:
         """Start; until then nothing may be run."""
         self._runner = tasks.start("commit", self._run())
@@ -148,17 +158,18 @@ class Committer:
 
     def _answer(self, batch: list[_Pending], outcomes: Sequence[Outcome], seconds: float) -> None:
         done: list[tuple[Command, Done]] = []
-        entries = 0
+        entries = size = 0
         for pending, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, QunxinError):
                 self._observer.refused(outcome.code)
                 _settle(pending.future, outcome)
                 continue
             entries += len(outcome.entries)
+            size += pending.size
             done.append((pending.command, outcome))
             if not pending.future.done():
                 pending.future.set_result(outcome)
-        self._observer.committed(len(batch), entries, seconds)
+        self._observer.committed(len(batch), entries, size, seconds)
         self._on_done(done)
 
     def _fail(self, batch: list[_Pending], error: QunxinError) -> None:

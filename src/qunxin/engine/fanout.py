@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from time import perf_counter
 
 from qunxin.broker import Batch, Broker
 from qunxin.engine.results import Presence, PresentClient
@@ -71,14 +72,15 @@ class Subscription:
 
 
 class _Job:
-    """A delivery on its way to the rest of a large audience."""
+    """A delivery on its way to its audience."""
 
-    __slots__ = ("delivery", "done", "subscriptions")
+    __slots__ = ("delivery", "done", "started", "subscriptions")
 
     def __init__(self, delivery: Delivery, subscriptions: list[Subscription]) -> None:
         self.delivery = delivery
         self.subscriptions = subscriptions
         self.done = 0
+        self.started = perf_counter()
 
 
 class Fanout:
@@ -155,11 +157,12 @@ class Fanout:
     def _deliver(self, delivery: Delivery) -> None:
         name = delivery.conversation
         subscriptions = self._list(name)
-        self._observer.fanned_out(len(delivery.entries), len(subscriptions))
+        job = _Job(delivery, subscriptions)
         if len(subscriptions) <= self._slice and name not in self._jobs:
             push(delivery, subscriptions)
+            self._report(job)
             return
-        self._jobs.setdefault(name, deque()).append(_Job(delivery, subscriptions))
+        self._jobs.setdefault(name, deque()).append(job)
         self._schedule()
 
     def _list(self, name: str) -> list[Subscription]:
@@ -209,10 +212,15 @@ class Fanout:
         job.done += self._slice
         if job.done >= len(job.subscriptions):
             jobs.popleft()
+            self._report(job)
         if jobs:
             self._jobs[name] = jobs
         if self._jobs:
             self._schedule()
+
+    def _report(self, job: _Job) -> None:
+        seconds = perf_counter() - job.started
+        self._observer.fanned_out(len(job.delivery.entries), len(job.subscriptions), seconds)
 
     def _cancel_recalled(self, name: str, recalls: dict[int, int]) -> None:
         """Take the content of the recalled messages out of what still waits in slices."""

@@ -61,6 +61,7 @@ class RealtimeGateway:
         self._clock = clock or SystemClock()
         self._commands = Commands(engine, tokens, self.settings, self._clock)
         self._upgrades = Upgrades(self.settings, self)
+        self._observer = engine.observer
         self._tasks = TaskSet()
         self._sweeper: asyncio.Task[None] | None = None
         self._sessions: set[RealtimeSession] = set()
@@ -119,10 +120,16 @@ class RealtimeGateway:
         if not self._connections:
             self._all_closed.set()
 
-    def ended(self, session: RealtimeSession, engine_session: Session | None) -> None:
+    def refused(self, code: str) -> None:
+        self._observer.answered_error("realtime", code)
+
+    def ended(
+        self, session: RealtimeSession, engine_session: Session | None, code: int | None
+    ) -> None:
         """Called by each session once, when it takes and gives nothing more."""
         self._sessions.discard(session)
         self._streams.pop(session.stream, None)
+        self._observer.disconnected(code)
         if engine_session is not None:
             self._tasks.start(f"end of session {engine_session.id}", engine_session.close())
 

@@ -53,7 +53,10 @@ class SessionOwner(Protocol):
     def closing(self) -> bool: ...
 
     def commands_of(self, session: RealtimeSession) -> CommandQueue: ...
-    def ended(self, session: RealtimeSession, engine_session: Session | None) -> None: ...
+    def ended(
+        self, session: RealtimeSession, engine_session: Session | None, code: int | None
+    ) -> None: ...
+    def refused(self, code: str) -> None: ...
 
 
 class RealtimeSession:
@@ -264,6 +267,7 @@ class RealtimeSession:
         text = error.text(self.language)
         if error.retry_after is not None:
             text += f" ({error.retry_after:g} s)"
+        self._gateway.refused(error.code)
         number = codes.ERROR_NUMBERS[error.code]
         temporary = temporary or error.retryable
         self.send(self.format.error(command_id, number, text, temporary=temporary))
@@ -386,9 +390,9 @@ class RealtimeSession:
         self._writer.flush_one(self)
         if self.open:
             self._connection.close(disconnect, readable=readable)
-            self._end()
+            self._end(disconnect.code)
 
-    def _end(self) -> None:
+    def _end(self, code: int | None = None) -> None:
         """Let go of everything; the engine's session is closed in the background."""
         if not self.open:
             return
@@ -399,4 +403,4 @@ class RealtimeSession:
         self.protocol.close()
         self.commands.close()
         session, self.engine_session = self.engine_session, None
-        self._gateway.ended(self, session)
+        self._gateway.ended(self, session, code)

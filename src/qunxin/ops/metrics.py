@@ -1,11 +1,13 @@
 """Metrics in the Prometheus format: one table of rows, and the observer that fills them.
 
-The engine reports once per batch, so counting costs nothing per delivery. Each metric's name
-ends in its unit. The reference page is made from `METRICS`.
+The engine reports once per batch, so counting costs nothing per delivery. Labels come from tables,
+never from what a client sends. Each metric's name ends in its unit. The reference page is made
+from `METRICS`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from importlib.metadata import version
 from typing import Final, NamedTuple
@@ -39,11 +41,44 @@ class MetricRow(NamedTuple):
 _C, _G, _H = MetricKind.COUNTER, MetricKind.GAUGE, MetricKind.HISTOGRAM
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_FAST_SECONDS: Final = (0.000_05, 0.000_1, 0.000_25, 0.000_5, *_SECONDS)
 _BATCH: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+_BATCH_BYTES: Final = (256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304)
 
 METRICS: Final = (
     MetricRow("qunxin_build_info", _G, "1; the label names the version that runs.", ("version",)),
     MetricRow("qunxin_sessions", _G, "Realtime sessions connected to this node."),
+    MetricRow(
+        "qunxin_connections", _G, "Realtime sockets open, before and after their session too."
+    ),
+    MetricRow(
+        "qunxin_disconnects_total",
+        _C,
+        "Ends of realtime connections, by close code; `client` where the client left.",
+        ("code",),
+    ),
+    MetricRow(
+        "qunxin_http_requests_total",
+        _C,
+        "HTTP requests answered, by path template, method and status; status 0 where nobody was "
+        "left to answer.",
+        ("route", "method", "status"),
+    ),
+    MetricRow(
+        "qunxin_http_request_seconds",
+        _H,
+        "Time from a request's headers to the end of its answer, by path template.",
+        ("route",),
+        _SECONDS,
+    ),
+    MetricRow(
+        "qunxin_answered_errors_total",
+        _C,
+        "Errors that a gateway answered with, by error code.",
+        ("gateway", "code"),
+    ),
+    MetricRow("qunxin_commit_queue_commands", _G, "Commands waiting for the next transaction."),
+    MetricRow("qunxin_commit_queue_bytes", _G, "Content of the messages among them."),
     MetricRow(
         "qunxin_commit_seconds",
         _H,
@@ -51,17 +86,32 @@ METRICS: Final = (
         buckets=_SECONDS,
     ),
     MetricRow("qunxin_commit_commands", _H, "Commands that shared one transaction.", (), _BATCH),
+    MetricRow(
+        "qunxin_commit_bytes", _H, "Content of the messages of one transaction.", (), _BATCH_BYTES
+    ),
     MetricRow("qunxin_entries_committed_total", _C, "Entries that became durable."),
     MetricRow(
-        "qunxin_refusals_total", _C, "Operations that were refused, by error code.", ("code",)
+        "qunxin_refusals_total",
+        _C,
+        "Commands that the store refused, or that failed on the way to it, by error code.",
+        ("code",),
     ),
     MetricRow("qunxin_fanout_batches_total", _C, "Batches handed to local sessions."),
+    MetricRow(
+        "qunxin_fanout_seconds",
+        _H,
+        "Time until a batch was handed to the last of its local sessions.",
+        (),
+        _FAST_SECONDS,
+    ),
     MetricRow(
         "qunxin_deliveries_total", _C, "Entries handed to local sessions, once for each session."
     ),
     MetricRow(
         "qunxin_caught_up_entries_total", _C, "Entries read from the log for sessions behind it."
     ),
+    MetricRow("qunxin_store_file_bytes", _G, "Size of the database file."),
+    MetricRow("qunxin_store_log_bytes", _G, "Size of the database's write-ahead log."),
 )
 
 
@@ -73,25 +123,49 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._sessions = self._gauge("qunxin_sessions")
         self._commit_seconds = self._histogram("qunxin_commit_seconds")
+        self._commit_bytes = self._histogram("qunxin_commit_bytes")
         self._commit_commands = self._histogram("qunxin_commit_commands")
         self._entries = self._counter("qunxin_entries_committed_total")
         self._refusals = self._counter("qunxin_refusals_total")
         self._fanouts = self._counter("qunxin_fanout_batches_total")
+        self._fanout_seconds = self._histogram("qunxin_fanout_seconds")
         self._deliveries = self._counter("qunxin_deliveries_total")
         self._caught_up = self._counter("qunxin_caught_up_entries_total")
+        self._disconnects = self._counter("qunxin_disconnects_total")
+        self._requests = self._counter("qunxin_http_requests_total")
+        self._request_seconds = self._histogram("qunxin_http_request_seconds")
+        self._errors = self._counter("qunxin_answered_errors_total")
+        self._watched = {name: self._gauge(name) for name in _WATCHED}
         self._gauge("qunxin_build_info").labels(version("qunxin")).set(1)
 
-    def committed(self, commands: int, entries: int, seconds: float) -> None:
+    def watch(self, name: str, measure: Callable[[], float]) -> None:
+        """Ask `measure` for this gauge whenever the metrics are read: one of those that are
+        nobody's to report."""
+        self._watched[name].set_function(measure)
+
+    def committed(self, commands: int, entries: int, content_bytes: int, seconds: float) -> None:
         self._commit_seconds.observe(seconds)
         self._commit_commands.observe(commands)
+        self._commit_bytes.observe(content_bytes)
         self._entries.inc(entries)
 
     def refused(self, code: str) -> None:
         self._refusals.labels(code).inc()
 
-    def fanned_out(self, entries: int, sessions: int) -> None:
+    def fanned_out(self, entries: int, sessions: int, seconds: float) -> None:
         self._fanouts.inc()
+        self._fanout_seconds.observe(seconds)
         self._deliveries.inc(entries * sessions)
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, method, status).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def answered_error(self, gateway: str, code: str) -> None:
+        self._errors.labels(gateway, code).inc()
+
+    def disconnected(self, code: int | None) -> None:
+        self._disconnects.labels("client" if code is None else code).inc()
 
     def caught_up(self, entries: int) -> None:
         self._caught_up.inc(entries)
@@ -118,4 +192,11 @@ class Metrics:
         )
 
 
+_WATCHED: Final = (
+    "qunxin_connections",
+    "qunxin_commit_queue_commands",
+    "qunxin_commit_queue_bytes",
+    "qunxin_store_file_bytes",
+    "qunxin_store_log_bytes",
+)
 _ROWS: Final = {row.name: row for row in METRICS}

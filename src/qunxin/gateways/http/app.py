@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
+from time import perf_counter
 from typing import Final
 
 from starlette.routing import Router
@@ -58,6 +59,7 @@ class Gateway:
         settings: HttpSettings,
         metrics: Callable[[], bytes],
     ) -> None:
+        self._observer = engine.observer
         self._settings = settings
         self._sites = SitePolicy(settings.allowed_hosts, settings.allowed_origins)
         services = Services(engine, authenticator)
@@ -76,15 +78,27 @@ class Gateway:
             await self._router(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._settings)
+        started = perf_counter()
+        try:
+            await self._answer(exchange, receive, send)
+        finally:
+            seconds = perf_counter() - started
+            self._observer.answered(*exchange.route, exchange.status, seconds)
+
+    async def _answer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         try:
             await self._serve(exchange, receive, send)
         except QunxinError as error:
-            await exchange.refuse(error)
+            await self._refuse(exchange, error)
         except Exception:
-            _log.exception("%s %s failed", exchange.method, scope["path"])
+            _log.exception("%s %s failed", exchange.method, exchange.scope["path"])
             if exchange.answered:
                 raise
-            await exchange.refuse(QunxinError("internal"))
+            await self._refuse(exchange, QunxinError("internal"))
+
+    async def _refuse(self, exchange: Exchange, error: QunxinError) -> None:
+        self._observer.answered_error("http", error.code)
+        await exchange.refuse(error)
 
     async def _serve(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         exchange.read_headers()

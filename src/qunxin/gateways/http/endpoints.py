@@ -45,8 +45,10 @@ _encode = msgspec.json.Encoder().encode
 class Endpoint:
     """Everything under one path: an action for each method. No methods at all: no such path."""
 
-    def __init__(self, actions: Mapping[str, Action]) -> None:
+    def __init__(self, actions: Mapping[str, Action], path: str = "other") -> None:
+        """`path` is the template under which this stands."""
         self._actions = actions
+        self._path = path
         methods = {*actions, "OPTIONS", *(("HEAD",) if "GET" in actions else ())}
         self._allow = ", ".join(sorted(methods))
 
@@ -60,6 +62,7 @@ class Endpoint:
         exchange: Exchange = scope[EXCHANGE]
         action = self._actions.get(exchange.method)
         if action is not None:
+            exchange.route = (self._path, exchange.method)
             await action(exchange)
         elif exchange.method == "OPTIONS":
             await self._answer_options(exchange)
@@ -233,18 +236,21 @@ def operation_routes(
         action = OperationAction(operation, services, authenticator, settings, admission)
         by_path.setdefault(operation.path, {})[operation.method] = action
     for path in sorted(by_path, key=lambda path: ("{" in path, path != "/v1/messages")):
-        yield Route(path, Endpoint(by_path[path]))
+        yield Route(path, Endpoint(by_path[path], path))
 
 
 def health_routes(engine: Engine, metrics: Callable[[], bytes]) -> Iterator[Route]:
     """Health and metrics: open to whoever reaches the port, without names or content."""
     actions = HealthActions(engine, metrics)
-    yield Route("/health/live", Endpoint({"GET": actions.live}))
-    yield Route("/health/ready", Endpoint({"GET": actions.ready}))
-    yield Route("/metrics", Endpoint({"GET": actions.metrics}))
+    for path, action in (
+        ("/health/live", actions.live),
+        ("/health/ready", actions.ready),
+        ("/metrics", actions.metrics),
+    ):
+        yield Route(path, Endpoint({"GET": action}, path))
 
 
 def page_routes() -> Iterator[Route]:
     """The description of the API, and its readable page."""
     for path, page in pages().items():
-        yield Route(path, Endpoint({"GET": PageAction(page)}))
+        yield Route(path, Endpoint({"GET": PageAction(page)}, path))

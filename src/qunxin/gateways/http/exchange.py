@@ -27,7 +27,17 @@ _COMMON: Final[tuple[Header, ...]] = ((b"x-content-type-options", b"nosniff"),)
 class Exchange:
     """A request being answered. `extra` headers go with whatever the answer is."""
 
-    __slots__ = ("_receive", "_send", "_settings", "answered", "extra", "headers", "scope")
+    __slots__ = (
+        "_receive",
+        "_send",
+        "_settings",
+        "answered",
+        "extra",
+        "headers",
+        "route",
+        "scope",
+        "status",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: HttpSettings) -> None:
         self.scope = scope
@@ -37,6 +47,10 @@ class Exchange:
         self.headers: dict[str, str] = {}
         self.extra: list[Header] = []
         self.answered = False
+        self.status = 0
+        """Of the answer, once it has begun."""
+        self.route = ("other", "other")
+        """The template of the path and the method, where both are known ones."""
 
     @property
     def method(self) -> str:
@@ -111,6 +125,7 @@ class Exchange:
 
     async def _start(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         self.answered = True
+        self.status = status
         all_headers = [*headers, *_COMMON, *self.extra]
         if status != HTTPStatus.NO_CONTENT:
             all_headers.append((b"content-length", b"%d" % len(body)))
