@@ -35,7 +35,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _WAIT_FOR_FOLDER_SECONDS: Final = 5.0
 """How long another command may still hold the folder when a server starts."""
 _RETRY_SECONDS: Final = 0.05
-_OTHER_FILES: Final = 200
+OTHER_FILES: Final = 200
 """Open files beside the realtime connections: the store's, HTTP requests, sockets."""
 
 
@@ -85,14 +85,14 @@ def _with_open_files(settings: Settings) -> Settings:
     """Raise this process's limit of open files to what `max_connections` needs; where the system
     does not let it, the settings with as many connections as fit. Beyond them clients are told
     to come back, instead of hanging unaccepted."""
-    wanted = settings.max_connections + _OTHER_FILES
+    wanted = settings.max_connections + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if allowed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed == wanted:
         return settings
-    fitting = max(1, allowed - _OTHER_FILES)
+    fitting = max(1, allowed - OTHER_FILES)
     _log.info("max_connections is lowered to %d: only %d open files are allowed", fitting, allowed)
     return msgspec.structs.replace(settings, max_connections=fitting)
 

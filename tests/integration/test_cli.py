@@ -178,6 +178,7 @@ HELPED = [
     ("restore",),
     ("export",),
     ("import",),
+    ("doctor",),
     *(("user", n) for n in ("create", "show", "suspend", "activate", "erase")),
     *(("user", n) for n in ("conversations", "sessions")),
     *(("group", n) for n in ("create", "show", "members", "add", "remove")),

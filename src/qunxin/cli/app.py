@@ -30,7 +30,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings.""",
 )
 _COMMANDS: Final = (
     *("serve", "replay", "user", "group", "send", "token", "key"),
-    *("backup", "restore", "export", "import"),
+    *("backup", "restore", "export", "import", "doctor"),
 )
 
 for order, name in enumerate(_COMMANDS):

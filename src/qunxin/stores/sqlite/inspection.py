@@ -10,6 +10,7 @@ import apsw
 import msgspec
 
 from qunxin.errors import QunxinError
+from qunxin.stores.sqlite.connection import BUSY_TIMEOUT_MS
 from qunxin.stores.sqlite.rows import LAST_MESSAGE_CODE
 from qunxin.stores.sqlite.schema import check_schema
 
@@ -23,6 +24,9 @@ _FACTS: Final = """
            (SELECT count(*) FROM entries WHERE type <= ?)
     FROM state
 """
+
+
+_NEWEST: Final = "SELECT time FROM entries ORDER BY id DESC LIMIT 1"
 
 
 class DatabaseFacts(msgspec.Struct, frozen=True):
@@ -61,6 +65,37 @@ def inspect_copy(path: Path) -> DatabaseFacts:
     except apsw.Error as error:
         raise QunxinError("invalid_request", detail=f"{path} is damaged: {error}") from error
     return DatabaseFacts(schema, *row)
+
+
+class Examined(msgspec.Struct, frozen=True):
+    """A database as it lies there. `damage` is empty where none was found."""
+
+    damage: str
+    schema: int
+    newest_time: int
+    """Of the last entry, in milliseconds since 1970 (UTC); 0 where there is none."""
+
+
+def examine_database(path: Path) -> Examined:
+    """Look through the database `path`, in use or not, and leave it as it is: what its log holds
+    is not even carried over. Raises `store_unavailable` for one that this version cannot open."""
+    log = path.with_name(f"{path.name}-wal")
+    logged = log.exists() and log.stat().st_size > 0
+    try:
+        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            if logged:
+                db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            db.set_busy_timeout(BUSY_TIMEOUT_MS)
+            db.execute("PRAGMA query_only = ON; BEGIN").fetchall()
+            schema = check_schema(db)
+            damage = find_damage(db, whole=False)
+            newest = 0 if damage else db.execute(_NEWEST).get
+        finally:
+            db.close(True)
+    except apsw.Error as error:
+        return Examined(str(error), 0, 0)
+    return Examined(damage, schema, newest or 0)
 
 
 def find_damage(db: apsw.Connection, *, whole: bool) -> str:

@@ -1,0 +1,131 @@
+"""`qunxin doctor`: what it finds, and that it changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import apsw
+import pytest
+
+from command_line import CommandLine
+from qunxin.doctor import CHECKS
+from qunxin.folder import owned_folder
+from serving import ServerProcess
+
+NAMES = [check.__name__.removeprefix("check_").replace("_", " ") for check in CHECKS]
+
+
+def examined(cli: CommandLine, code: int = 0) -> dict[str, tuple[str, str, str]]:
+    """Level, text and advice by the check's name; the command must end with `code`."""
+    done = cli.run("doctor", "--json")
+    assert done.code == code, done
+    rows = json.loads(done.out)["findings"]
+    assert {row["level"] for row in rows} <= {"ok", "warning", "problem"}
+    assert all(bool(row["advice"]) == (row["level"] != "ok") for row in rows)
+    return {row["check"]: (row["level"], row["text"], row["advice"]) for row in rows}
+
+
+@pytest.fixture
+def folder(folder_cli: CommandLine) -> Path:
+    """A data folder with a little in it."""
+    folder_cli("user", "create", "alice", "--name", "爱丽丝 🍵")
+    return folder_cli.folder
+
+
+def test_every_check_speaks(folder_cli: CommandLine, folder: Path) -> None:
+    """All is well here but for what the machine lacks; no file is left, none is changed."""
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    found = examined(folder_cli)
+    assert list(found) == NAMES
+    for check in ("versions", "exposure", "rights", "fsync", "server", "database"):
+        assert found[check][0] == "ok", found[check]
+    assert "schema" in found["database"][1]
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_nothing_is_made_where_nothing_is(folder_cli: CommandLine) -> None:
+    """Before the first start there is no folder, and afterwards neither."""
+    assert examined(folder_cli)["rights"][0] == "ok"
+    assert not folder_cli.folder.exists()
+
+
+def test_a_running_server_is_found(server: ServerProcess, folder_cli: CommandLine) -> None:
+    """With its address; its database is looked at while it works."""
+    found = examined(folder_cli)
+    assert server.url in found["server"][1]
+    assert found["database"][0] == "ok"
+
+
+def test_a_silent_owner_is_a_problem(folder_cli: CommandLine, folder: Path) -> None:
+    """The folder is locked and nobody answers."""
+    with owned_folder(folder):
+        assert examined(folder_cli, 1)["server"][0] == "problem"
+
+
+def test_what_others_may_read_is_a_problem(folder_cli: CommandLine, folder: Path) -> None:
+    """The folder's rights decide: behind a closed one open files are no matter."""
+    (folder / "token-keys.json").chmod(0o644)
+    assert examined(folder_cli)["rights"][0] == "ok"
+    folder.chmod(0o755)
+    level, text, advice = examined(folder_cli, 1)["rights"]
+    assert (level, advice) == ("problem", f"chmod -R go= {folder}")
+    assert "token-keys.json" in text
+
+
+def test_a_damaged_database_is_a_problem(folder_cli: CommandLine, folder: Path) -> None:
+    """With what to do about it: never to mend it in place."""
+    database = folder / "messages.db"
+    content = bytearray(database.read_bytes())
+    for start in range(4096, len(content), 4096):
+        content[start : start + 64] = b"\xff" * 64
+    database.write_bytes(content)
+    level, _, advice = examined(folder_cli, 1)["database"]
+    assert level == "problem"
+    assert "qunxin restore" in advice
+    assert database.read_bytes() == content
+
+
+def test_a_database_of_a_newer_version_is_a_problem(folder_cli: CommandLine, folder: Path) -> None:
+    """This version would refuse to open it."""
+    db = apsw.Connection(str(folder / "messages.db"))
+    db.pragma("user_version", 1_000)
+    db.close()
+    level, text, _ = examined(folder_cli, 1)["database"]
+    assert level == "problem"
+    assert "1000" in text
+
+
+def test_entries_of_the_future_are_told(folder_cli: CommandLine, folder: Path) -> None:
+    """The clock was wrong, or is."""
+    folder_cli("group", "create", "tea", "--owner", "alice")
+    db = apsw.Connection(str(folder / "messages.db"))
+    db.execute("UPDATE entries SET time = time + 1000000000")
+    db.close()
+    assert examined(folder_cli)["database"][0] == "warning"
+
+
+def test_settings_are_read_and_judged(folder_cli: CommandLine, folder: Path) -> None:
+    """Wrong ones are a problem that hides no other; risky ones are warned of."""
+    file = folder / "qunxin.toml"
+    file.write_text('host = "0.0.0.0"\nmax_connections = 2_000_000_000\n', "utf-8")
+    found = examined(folder_cli)
+    assert found["exposure"][0] == "warning"
+    assert found["open files"][0] == "warning"
+    assert "LimitNOFILE" in found["open files"][2]
+    file.write_text('allowed_origins = ["*"]\n', "utf-8")
+    assert "allowed_origins" in examined(folder_cli)["exposure"][1]
+    file.write_text("prot = 1\n", "utf-8")
+    found = examined(folder_cli, 1)
+    assert "port" in found["settings"][1]
+    assert list(found) == ["settings", *NAMES]
+
+
+def test_people_are_told_in_their_language(folder_cli: CommandLine, folder: Path) -> None:
+    """One line for each check, and the advice below."""
+    folder.chmod(0o755)
+    done = folder_cli.run("doctor", "--language", "zh")
+    assert done.code == 1
+    assert "其他用户可读取" in done.out
+    assert "chmod -R go=" in done.out
+    assert sum(line[:1] in "✓!✗" for line in done.out.splitlines()) == len(NAMES)
