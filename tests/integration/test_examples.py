@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -118,6 +119,66 @@ def test_http_send(server: ServerProcess) -> None:
     with server.client() as api:
         page = answer(api.get("/v1/conversations/group:tea/entries"))
     assert page["entries"][-1]["content"] == [{"type": "text", "text": "你好，大家 👩‍👩‍👧"}]
+
+
+def _tea_group(server: ServerProcess) -> None:
+    with server.client() as api:
+        for user in ("alice", "bob"):
+            answer(api.put(f"/v1/users/{user}", json={}))
+        answer(api.put("/v1/groups/tea", json={"owner": "alice", "members": ["bob"]}))
+
+
+def test_chat_client(server: ServerProcess, tmp_path: Path) -> None:
+    """What is typed is sent, in order; the second run prints what came since the first."""
+    _tea_group(server)
+
+    def chat(user: str, typed: str) -> str:
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "chat_client.py", "group", "tea", tmp_path / f"{user}.db"],
+            env={**os.environ, "QUNXIN_URL": server.url, "QUNXIN_TOKEN": server.token(user)},
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    chat("alice", "你好\nمرحبا 👩‍👩‍👧\n")
+    with server.client() as api:
+        page = answer(api.get("/v1/conversations/group:tea/entries"))
+    texts = [entry["content"][0]["text"] for entry in page["entries"] if "content" in entry]
+    assert texts == ["你好", "مرحبا 👩‍👩‍👧"]
+
+
+def test_the_sdk_guides_first_program_runs(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code at the top of the page sends, and shows what it sent."""
+    _tea_group(server)
+    monkeypatch.chdir(tmp_path)
+    page = (EXAMPLES.parent / "docs" / "how-to" / "python-sdk.md").read_text("utf-8")
+    seen: list[tuple[Any, ...]] = []
+    program: dict[str, Any] = {"print": lambda *words: seen.append(words)}
+    exec(page.partition("```python\n")[2].partition("```")[0], program)  # noqa: S102
+    token = server.token("alice")
+
+    async def fetch_token() -> str:
+        return token
+
+    async def run() -> None:
+        running = asyncio.create_task(program["main"](server.url, fetch_token))
+        async with asyncio.timeout(40):
+            while not any(words[:2] == ("group:tea", 2) for words in seen):
+                assert not running.done(), running.exception()
+                await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(run())
+    assert ("position", 2) in seen
+    assert ("group:tea", 2, "group", "alice", "你好") in seen
 
 
 @pytest.mark.timeout(120)

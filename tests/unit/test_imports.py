@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "brokers": NOUNS | CONTRACTS,
     "testing": NOUNS | CONTRACTS,
     "ops": NOUNS | CONTRACTS,
+    "client": NOUNS | CONTRACTS | {"wire", "engine"},
     "config": NOUNS | {"engine"},
     "gateways": NOUNS | CONTRACTS | {"wire", "engine", "ops", "config"},
 }

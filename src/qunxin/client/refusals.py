@@ -1,0 +1,61 @@
+"""What can go wrong for a device, in the project's one family of errors.
+
+A program catches `QunxinError` and reads `code`, `retryable` and `text()`; the classes here only
+add what is known at this end: the server's own words, or why there was no answer.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qunxin.errors import QunxinError
+from qunxin.wire.codes import ERASED, SESSIONS_ENDED, SUSPENDED
+from qunxin.wire.device import ERROR_CODES, Ended, Fault
+
+_LAST_OWN_CLOSE: Final = 4999
+
+
+class RefusedError(QunxinError):
+    """The server's answer is no. The text is the server's, in the language of the connection;
+    `number` is the protocol's. A number that this version does not know has the code
+    `internal`."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(ERROR_CODES.get(fault.code, "internal"), number=fault.code)
+        self.number = fault.code
+        self.message = fault.message
+        self.temporary = fault.temporary
+
+    @property
+    def retryable(self) -> bool:
+        """As the server says: it may know better than the table."""
+        return self.temporary
+
+    def text(self, language: str = "en") -> str:  # noqa: ARG002 - it came in one language
+        return self.message
+
+
+class UnansweredError(QunxinError):
+    """No answer came in time: whether it was done is not known, and it may be repeated."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("outcome_unknown", detail=detail)
+
+    def text(self, language: str = "en") -> str:
+        return f"{super().text(language)} ({self.facts['detail']})"
+
+
+def comes_back(code: int) -> bool:
+    """Whether a device connects again after a connection closed with `code`."""
+    return not (3500 <= code < 4000 or 4500 <= code <= _LAST_OWN_CLOSE)
+
+
+def closed_for_good(ended: Ended, user: str) -> QunxinError:
+    """The error of a connection that the server ended with a code that does not come back."""
+    if ended.code == SUSPENDED.code:
+        return QunxinError("user_suspended", user=user)
+    if ended.code == ERASED.code:
+        return QunxinError("user_erased", user=user)
+    if ended.code == SESSIONS_ENDED.code:
+        return QunxinError("forbidden", detail=ended.reason)
+    return QunxinError("invalid_request", detail=f"{ended.reason} ({ended.code})")
