@@ -43,7 +43,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     os.umask(0o077)  # whatever is written here is its owner's alone
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0].startswith("-"):
+    if not given or given[0] in ("--help", "-h"):
         load_all()
     app(given, result_action="return_none")
     return 0
