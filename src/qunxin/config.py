@@ -12,6 +12,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar, get_type_hints
 
@@ -192,6 +193,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="How long a ping may stay unanswered before the connection is ended.",
         ),
     ] = 10.0
+    webhook_networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks that webhooks may be sent to although they are not public "
+            "(`10.2.0.0/16`, `127.0.0.1/32`), over plain `http://` too. Any other private address "
+            "is refused.",
+        ),
+    ] = ()
+    webhook_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=300,
+            description="How long one attempt to send an event to a webhook may take.",
+        ),
+    ] = 15.0
+    webhook_max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="Events under way to one webhook at once, each of another conversation.",
+        ),
+    ] = 4
+    webhook_retry_max_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="The longest pause between two attempts to send an event, unless the "
+            "receiver asks for a longer one. It begins with a second or two and doubles.",
+        ),
+    ] = 300.0
     token_ttl_seconds: Annotated[
         int,
         Meta(
@@ -378,6 +412,7 @@ def _split(name: str, text: str) -> str | list[str]:
 
 
 def _check_parts(settings: Settings, found: Mapping[str, _Found]) -> None:
+    _check_networks(settings, found)
     if settings.max_message_bytes > settings.max_body_bytes:
         raise _invalid("max_message_bytes must not be above max_body_bytes")
     for name, only in (("store", "sqlite"), ("broker", "local")):
@@ -388,6 +423,15 @@ def _check_parts(settings: Settings, found: Mapping[str, _Found]) -> None:
             raise _invalid(
                 f"{source} asks for the {name} {scheme!r}; this version has {only!r} only"
             )
+
+
+def _check_networks(settings: Settings, found: Mapping[str, _Found]) -> None:
+    for network in settings.webhook_networks:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            source = found["webhook_networks"].source
+            raise _invalid(f"{source} must be networks such as 10.2.0.0/16: {error}") from error
 
 
 def _invalid(detail: str) -> QunxinError:

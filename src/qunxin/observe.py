@@ -43,6 +43,15 @@ class Observer(Protocol):
         """The number of connected sessions is now `count`."""
         ...
 
+    def webhook_attempted(self, result: str, seconds: float) -> None:
+        """One attempt to send an event ended: `taken`, `failed` or `gone`."""
+        ...
+
+    def webhook_waiting(self, webhook: str, since: int | None) -> None:
+        """The oldest event that the webhook still has to send is of that time (milliseconds
+        since 1970); None: there is none."""
+        ...
+
 
 class NullObserver:
     """Looks away."""
@@ -64,3 +73,7 @@ class NullObserver:
     def caught_up(self, entries: int) -> None: ...
 
     def sessions_changed(self, count: int) -> None: ...
+
+    def webhook_attempted(self, result: str, seconds: float) -> None: ...
+
+    def webhook_waiting(self, webhook: str, since: int | None) -> None: ...

@@ -26,6 +26,7 @@ from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, build_app, http_protocol
 from qunxin.gateways.jwks import KeySet, open_key_set
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
+from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
 from qunxin.node import Node, try_node
 from qunxin.owner import build_owner_app
 
@@ -68,6 +69,8 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts], None]
         stack.enter_context(_stop_on_signals(stopping, settings.shutdown_timeout_seconds))
         listeners = stack.enter_context(_listening(settings.host, settings.port))
         node = await stack.enter_async_context(_owning_node(settings))
+        webhooks = WebhookSender(node.engine, settings.part(WebhookSettings), node.metrics)
+        await stack.enter_async_context(webhooks)
         facts = _facts(node, listeners[0].getsockname()[1])
         owner_listener = stack.enter_context(control_socket(node.folder))
         owner = _owner_server(node, facts)

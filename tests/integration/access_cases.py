@@ -19,6 +19,8 @@ ROLES: Final = {"owner": Role.OWNER, "admin": Role.ADMIN, "member": Role.MEMBER}
 PEOPLE: Final = ("self", *ROLES, "former", "outsider")
 
 ALLOWED: Final = "allowed"
+HOOK: Final[Json] = {"url": "https://127.0.0.1:9/钩子", "events": ["group.dissolved"]}
+"""Nothing is ever sent to it: the address is private."""
 
 
 class World(msgspec.Struct, frozen=True):
@@ -35,6 +37,8 @@ class World(msgspec.Struct, frozen=True):
     """An id that nothing has yet."""
     api_key: str
     """The public id of a key that nobody uses."""
+    webhook: str = ""
+    """The id of a webhook, where the rule is about one."""
 
     def __getattr__(self, name: str) -> str:
         return self.people[name]
@@ -48,7 +52,7 @@ class World(msgspec.Struct, frozen=True):
         return f"group:{self.group}"
 
 
-async def make_world(door: Door, api_key: str) -> World:
+async def make_world(door: Door, api_key: str, webhook: str = "") -> World:
     """Everyone whom the table speaks of, around one group."""
     names = await door.users(*PEOPLE)
     people = dict(zip(PEOPLE, names, strict=True))
@@ -59,7 +63,7 @@ async def make_world(door: Door, api_key: str) -> World:
     sent = await door.send("group", group, people["self"], "谁可以？ 🔐")
     await door.remove(group, people["former"])
     (unused,) = door.ids("unused")
-    return World(people, stranger, group, sent.position, unused, api_key)
+    return World(people, stranger, group, sent.position, unused, api_key, webhook)
 
 
 Request = Callable[[World], tuple[str, Json]]
@@ -123,6 +127,13 @@ REQUESTS: Final[dict[str, Request]] = {
     "key.create": lambda _: ("key.create", {"name": "新密钥 🔑", "scopes": ["keys"]}),
     "key.list": lambda _: ("key.list", {}),
     "key.revoke": lambda w: ("key.revoke", {"id": w.api_key}),
+    "webhook.create": lambda _: ("webhook.create", HOOK),
+    "webhook.list": lambda _: ("webhook.list", {}),
+    "webhook.get": lambda w: ("webhook.get", {"id": w.webhook}),
+    "webhook.change": lambda w: ("webhook.change", {"id": w.webhook, "paused": True}),
+    "webhook.rotate": lambda w: ("webhook.rotate", {"id": w.webhook}),
+    "webhook.replay": lambda w: ("webhook.replay", {"id": w.webhook, "since": 0}),
+    "webhook.delete": lambda w: ("webhook.delete", {"id": w.webhook}),
 }
 """For each row of the table: an operation, and its fields where `self` is whom it is about."""
 

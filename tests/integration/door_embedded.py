@@ -108,6 +108,13 @@ CALLS: dict[str, Call] = {
     "key.create": lambda e, c, f: e.create_key(f.pop("name"), **f, caller=c),
     "key.list": lambda e, c, _: e.list_keys(caller=c),
     "key.revoke": lambda e, c, f: e.revoke_key(f["id"], caller=c),
+    "webhook.create": lambda e, c, f: e.create_webhook(f.pop("url"), **f, caller=c),
+    "webhook.list": lambda e, c, _: e.list_webhooks(caller=c),
+    "webhook.get": lambda e, c, f: e.get_webhook(f["id"], caller=c),
+    "webhook.change": lambda e, c, f: e.change_webhook(f.pop("id"), **f, caller=c),
+    "webhook.rotate": lambda e, c, f: e.rotate_webhook(f["id"], caller=c),
+    "webhook.replay": lambda e, c, f: e.replay_webhook(f["id"], f["since"], caller=c),
+    "webhook.delete": lambda e, c, f: e.delete_webhook(f["id"], caller=c),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 from access_cases import (
     ACTING_FIELD,
     ALLOWED,
+    HOOK,
     PEOPLE,
     REQUESTS,
     World,
@@ -52,7 +53,8 @@ async def _ask(door: EmbeddedDoor, caller: Caller, operation: str, fields: Json)
 
 async def _world(door: EmbeddedDoor) -> World:
     made = await door.call("key.create", {"name": "无人使用", "scopes": ["read"]})
-    return await make_world(door, made["id"])
+    hook = await door.call("webhook.create", dict(HOOK))
+    return await make_world(door, made["id"], hook["id"])
 
 
 def test_every_rule_has_a_request() -> None:
@@ -206,7 +208,12 @@ async def test_http_judges_by_the_same_table(
         await door.call_with(root_key, "key.create", {"name": "无人", "scopes": ["read"]})
         for _ in range(2)
     ]
-    first, second = await asyncio.gather(*(make_world(door, one["id"]) for one in made))
+    hooks = ["", ""]
+    if name.startswith("webhook."):
+        hooks = [(await door.call_with(root_key, "webhook.create", HOOK))["id"] for _ in made]
+    first, second = await asyncio.gather(
+        *(make_world(door, one["id"], hook) for one, hook in zip(made, hooks, strict=True))
+    )
     outcomes = await _http_outcomes(door, root_key, first, rule)
     operation, fields = REQUESTS[name](second)
     strong = await _key(door, root_key, scopes_of(rule, others=False))

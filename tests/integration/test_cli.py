@@ -185,6 +185,8 @@ HELPED = [
     *(("group", n) for n in ("role", "mute", "dissolve")),
     ("token", "create"),
     *(("key", n) for n in ("create", "list", "revoke")),
+    *(("webhook", n) for n in ("create", "list", "show", "change", "pause", "resume")),
+    *(("webhook", n) for n in ("rotate", "replay", "delete")),
 ]
 
 

@@ -14,6 +14,7 @@ from qunxin.engine import EngineSettings
 from qunxin.errors import QunxinError
 from qunxin.gateways.http import HttpSettings
 from qunxin.gateways.realtime import RealtimeSettings
+from qunxin.gateways.webhooks import WebhookSettings
 
 ROWS = setting_rows()
 NUMBERS = [row for row in ROWS if row.bounds]
@@ -154,7 +155,7 @@ def test_every_setting_is_documented(row: SettingRow) -> None:
         assert row.name.endswith(UNITS)
 
 
-@pytest.mark.parametrize("part", [EngineSettings, HttpSettings, RealtimeSettings])
+@pytest.mark.parametrize("part", [EngineSettings, HttpSettings, RealtimeSettings, WebhookSettings])
 def test_defaults_agree_with_the_parts(part: type) -> None:
     """A setting that a part has too has the same default there, so that embedding and serving
     do not differ."""

@@ -1,4 +1,5 @@
-"""The command line: ``qunxin serve | replay | user | group | send | token | key | backup``."""
+"""The command line: ``qunxin serve | replay | user | group | send | token | key | webhook |
+backup``."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def create(
     name
         What the key is for, so that you know it again.
     scope
-        What the key may do; repeat it for several. By default all but making other keys.
+        What the key may do; repeat it for several. By default all but making other keys and
+        webhooks.
     """
 
     async def work(control: Control, output: Output) -> None:

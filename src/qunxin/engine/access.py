@@ -27,11 +27,13 @@ class Scope(StrEnum):
     READ = "read"
     TOKENS = "tokens"
     KEYS = "keys"
+    WEBHOOKS = "webhooks"
 
 
 ALL_SCOPES: Final = frozenset(Scope)
-DEFAULT_SCOPES: Final = ALL_SCOPES - {Scope.KEYS}
-"""What a key gets unless it is told otherwise: all but making other keys."""
+DEFAULT_SCOPES: Final = ALL_SCOPES - {Scope.KEYS, Scope.WEBHOOKS}
+"""What a key gets unless it is told otherwise: all but making other keys, and webhooks, which
+see every conversation."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -118,6 +120,13 @@ _RULES = (
     Rule("key.create", Scope.KEYS, Anyone.NOBODY),
     Rule("key.list", Scope.KEYS, Anyone.NOBODY),
     Rule("key.revoke", Scope.KEYS, Anyone.NOBODY),
+    Rule("webhook.create", Scope.WEBHOOKS, Anyone.NOBODY, "sees every conversation"),
+    Rule("webhook.list", Scope.WEBHOOKS, Anyone.NOBODY),
+    Rule("webhook.get", Scope.WEBHOOKS, Anyone.NOBODY),
+    Rule("webhook.change", Scope.WEBHOOKS, Anyone.NOBODY),
+    Rule("webhook.rotate", Scope.WEBHOOKS, Anyone.NOBODY),
+    Rule("webhook.replay", Scope.WEBHOOKS, Anyone.NOBODY),
+    Rule("webhook.delete", Scope.WEBHOOKS, Anyone.NOBODY),
 )
 
 RULES: Final[dict[str, Rule]] = {rule.operation: rule for rule in _RULES}

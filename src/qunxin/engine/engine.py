@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +33,7 @@ from qunxin.engine.session import Session
 from qunxin.engine.settings import EngineSettings
 from qunxin.engine.sink import CloseReason, Position, Sink
 from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark, sign_in
+from qunxin.engine.webhooks import WebhookOperations
 from qunxin.errors import QunxinError
 from qunxin.model import Conversation, User
 from qunxin.observe import NullObserver, Observer
@@ -52,8 +53,10 @@ _log = logging.getLogger("qunxin.engine")
 _SWEEP_SECONDS = 3_600
 _DAY_MS = 86_400_000
 
+Watcher = Callable[[Sequence[tuple[Command, Done]]], None]
 
-class Engine(DirectoryOperations, MessageOperations, KeyOperations):
+
+class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOperations):
     """One node's engine over a store and a broker, which it opens and closes.
 
     Used with ``async with``, or `open` and `close`.
@@ -89,6 +92,7 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations):
         self._sessions: dict[str, dict[str, Session]] = {}
         self._session_count = 0
         self._closing = False
+        self._watchers: list[Watcher] = []
 
     # --- life --------------------------------------------------------------------------------
 
@@ -152,6 +156,19 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations):
                 self.member_cache.refresh_unreachable()
             self.member_cache.apply(outcome.entries)
             self._publisher.add(outcome.entries)
+        for watcher in self._watchers:
+            watcher(done)
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher` with every durable batch of this node from now on, in order, on the
+        loop, until what is returned is called. It must return at once and must not raise."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def connected_to(self, conversation: str, position: int) -> tuple[str, ...]:
+        """The users with a session on this node that was handed the entry at `position`, or is
+        in step and so is about to be."""
+        return self.fanout.holders(conversation, position)
 
     async def _sweep(self) -> None:
         """Once an hour: take long erased users out of the groups that still list them."""

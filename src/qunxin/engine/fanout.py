@@ -134,6 +134,12 @@ class Fanout:
             present=tuple(PresentClient(one.session, one.user) for one in live[:limit]),
         )
 
+    def holders(self, conversation: str, position: int) -> tuple[str, ...]:
+        """The users of the subscriptions there that are in step, or stand at `position` or
+        above, each once."""
+        found = self._index.get(conversation, ())
+        return tuple({s.user: None for s in found if s.live or s.position >= position})
+
     def recalls_seen(self, conversation: str) -> int:
         """Rises with each recall there. A page read from the log before it rose may hold content
         that must not be sent any more."""

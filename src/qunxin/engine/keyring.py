@@ -35,7 +35,7 @@ class KeyOperations(Core):
     async def create_key(
         self, name: str, *, scopes: Iterable[str] | None = None, caller: Caller = SYSTEM
     ) -> NewApiKey:
-        """Make a key with those scopes (all but `keys` unless told). On return it works here;
+        """Make a key with those scopes (`DEFAULT_SCOPES` unless told). On return it works here;
         nobody can give a scope that they do not have."""
         check_access(caller, "key.create")
         if not 1 <= len(name) <= 100:

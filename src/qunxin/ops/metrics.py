@@ -112,6 +112,24 @@ METRICS: Final = (
     ),
     MetricRow("qunxin_store_file_bytes", _G, "Size of the database file."),
     MetricRow("qunxin_store_log_bytes", _G, "Size of the database's write-ahead log."),
+    MetricRow(
+        "qunxin_webhook_attempts_total",
+        _C,
+        "Attempts to send an event to a webhook, by result: taken, failed, gone.",
+        ("result",),
+    ),
+    MetricRow(
+        "qunxin_webhook_attempt_seconds",
+        _H,
+        "Time of one attempt, the reading of the event included.",
+        buckets=_SECONDS,
+    ),
+    MetricRow(
+        "qunxin_webhook_waiting_since_timestamp_seconds",
+        _G,
+        "When the oldest event that a webhook still has to send happened; 0 where none waits.",
+        ("webhook",),
+    ),
 )
 
 
@@ -136,6 +154,9 @@ class Metrics:
         self._request_seconds = self._histogram("qunxin_http_request_seconds")
         self._errors = self._counter("qunxin_answered_errors_total")
         self._watched = {name: self._gauge(name) for name in _WATCHED}
+        self._webhook_attempts = self._counter("qunxin_webhook_attempts_total")
+        self._webhook_seconds = self._histogram("qunxin_webhook_attempt_seconds")
+        self._webhook_waiting = self._gauge("qunxin_webhook_waiting_since_timestamp_seconds")
         self._gauge("qunxin_build_info").labels(version("qunxin")).set(1)
 
     def watch(self, name: str, measure: Callable[[], float]) -> None:
@@ -172,6 +193,13 @@ class Metrics:
 
     def sessions_changed(self, count: int) -> None:
         self._sessions.set(count)
+
+    def webhook_attempted(self, result: str, seconds: float) -> None:
+        self._webhook_attempts.labels(result).inc()
+        self._webhook_seconds.observe(seconds)
+
+    def webhook_waiting(self, webhook: str, since: int | None) -> None:
+        self._webhook_waiting.labels(webhook).set(0 if since is None else since / 1000)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -29,6 +29,7 @@ TAGS: Final = {
     "groups": ("Groups", "群组", "Groups and who is in them."),
     "messages": ("Messages", "消息", "Sending, recalling, reading, and who got what."),
     "access": ("Access", "访问", "Tokens for devices, keys for servers."),
+    "webhooks": ("Webhooks", "网络钩子", "What was committed, told to an application's server."),
     "health": ("Health", "健康", "For load balancers and monitoring; open to whoever connects."),
 }
 """Each section: its name in English and Chinese, and what it is about."""

@@ -38,6 +38,20 @@ _MEMBER = {
     "since": 1,
     "reason": None,
 }
+_HOOK = {
+    "id": "9c1e5a7d20b4",
+    "url": "https://shop.example.org/qunxin",
+    "events": [],
+    "created": _TIME,
+    "paused": None,
+    "old_secret_until": None,
+    "behind": 0,
+    "waiting_since": None,
+    "failures": 0,
+    "error": None,
+    "failed": None,
+    "succeeded": _TIME,
+}
 _RECEIPT = {
     "conversation": "group:tea",
     "position": 17,
@@ -269,4 +283,27 @@ EXAMPLES: Final[dict[str, Example]] = {
     ),
     "key.list": Example({}, {"keys": [_KEY]}),
     "key.revoke": Example({"id": "4f1c2a9b77e0"}, {**_KEY, "revoked": _TIME}),
+    "webhook.create": Example(
+        {"url": _HOOK["url"], "events": ["message.created", "message.recalled"]},
+        {
+            "id": _HOOK["id"],
+            "url": _HOOK["url"],
+            "events": ["message.created", "message.recalled"],
+            "secret": "whsec_…",
+        },
+    ),
+    "webhook.list": Example({}, {"webhooks": [_HOOK]}),
+    "webhook.get": Example({"id": _HOOK["id"]}, _HOOK),
+    "webhook.change": Example(
+        {"id": _HOOK["id"], "events": ["message.created"], "paused": True},
+        {**_HOOK, "events": ["message.created"], "paused": "paused by hand"},
+    ),
+    "webhook.rotate": Example(
+        {"id": _HOOK["id"], "overlap_seconds": 86_400},
+        {"id": _HOOK["id"], "url": _HOOK["url"], "events": [], "secret": "whsec_…"},
+    ),
+    "webhook.replay": Example(
+        {"id": _HOOK["id"], "since": _TIME}, {**_HOOK, "behind": 12, "waiting_since": _TIME}
+    ),
+    "webhook.delete": Example({"id": _HOOK["id"]}, {"id": _HOOK["id"]}),
 }

@@ -11,6 +11,7 @@ import msgspec
 
 from qunxin.engine.access import SYSTEM, Caller, check_access
 from qunxin.engine.results import MembersChange, Presence, RecallReceipt, Receipt
+from qunxin.engine.webhooks import NewWebhook, WebhookStatus
 from qunxin.errors import QunxinError
 from qunxin.gateways.operations import requests as req
 from qunxin.gateways.operations import responses as res
@@ -286,6 +287,52 @@ async def list_keys(services: Services, caller: Caller, _: req.Nothing) -> res.K
 
 async def revoke_key(services: Services, caller: Caller, request: req.OfKey) -> res.KeyView:
     return res.KeyView.of(await services.engine.revoke_key(request.id, caller=caller))
+
+
+# --- webhooks ---------------------------------------------------------------------------------
+
+
+async def create_webhook(
+    services: Services, caller: Caller, request: req.CreateWebhook
+) -> NewWebhook:
+    return await services.engine.create_webhook(request.url, events=request.events, caller=caller)
+
+
+async def list_webhooks(services: Services, caller: Caller, _: req.Nothing) -> res.WebhookList:
+    return res.WebhookList(webhooks=await services.engine.list_webhooks(caller=caller))
+
+
+async def get_webhook(services: Services, caller: Caller, request: req.OfWebhook) -> WebhookStatus:
+    return await services.engine.get_webhook(request.id, caller=caller)
+
+
+async def change_webhook(
+    services: Services, caller: Caller, request: req.ChangeWebhook
+) -> WebhookStatus:
+    return await services.engine.change_webhook(
+        request.id, url=request.url, events=request.events, paused=request.paused, caller=caller
+    )
+
+
+async def rotate_webhook(
+    services: Services, caller: Caller, request: req.RotateWebhook
+) -> NewWebhook:
+    return await services.engine.rotate_webhook(
+        request.id, overlap_seconds=request.overlap_seconds, caller=caller
+    )
+
+
+async def replay_webhook(
+    services: Services, caller: Caller, request: req.ReplayWebhook
+) -> WebhookStatus:
+    return await services.engine.replay_webhook(request.id, request.since, caller=caller)
+
+
+async def delete_webhook(
+    services: Services, caller: Caller, request: req.OfWebhook
+) -> res.WebhookDeleted:
+    await services.engine.delete_webhook(request.id, caller=caller)
+    return res.WebhookDeleted(id=request.id)
 
 
 def _fields(value: msgspec.Struct) -> dict[str, Any]:

@@ -16,6 +16,12 @@ from msgspec import Meta
 from qunxin.engine.access import Scope
 from qunxin.engine.content import MAX_KEY_LENGTH, MAX_SEGMENTS, Segment
 from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS
+from qunxin.engine.webhooks import (
+    DEFAULT_OVERLAP_SECONDS,
+    EVENTS,
+    MAX_OVERLAP_SECONDS,
+    MAX_URL_LENGTH,
+)
 from qunxin.gateways.operations.responses import RoleName
 from qunxin.model import MAX_ID_LENGTH, MAX_INTEGER, DeliveryState, History, Require, UserState
 
@@ -382,7 +388,10 @@ class CreateKey(Request, frozen=True):
     scopes: (
         Annotated[
             tuple[Scope, ...],
-            Meta(description="What the key may do. Left out: everything but making other keys."),
+            Meta(
+                description="What the key may do. Left out: everything but making other keys and "
+                "webhooks."
+            ),
         ]
         | None
     ) = None
@@ -395,4 +404,75 @@ class Nothing(Request, frozen=True):
 class OfKey(Request, frozen=True):
     id: Annotated[
         str, Meta(min_length=1, max_length=MAX_ID_LENGTH, description="The key's public id.")
+    ]
+
+
+WebhookId: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_ID_LENGTH,
+        description="The webhook's id.",
+        examples=["9c1e5a7d20b4"],
+    ),
+]
+WebhookUrl: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_URL_LENGTH,
+        description=(
+            "Where events are posted to: an absolute HTTPS address. Plain HTTP and private "
+            "addresses only in the networks that the server is told of (`webhook_networks`)."
+        ),
+        examples=["https://shop.example.org/qunxin"],
+    ),
+]
+WebhookEvents: TypeAlias = Annotated[
+    tuple[Annotated[str, Meta(extra_json_schema={"enum": list(EVENTS)})], ...],
+    Meta(max_length=len(EVENTS), description="The event types to be told of. Empty: all."),
+]
+
+
+class CreateWebhook(Request, frozen=True):
+    url: WebhookUrl
+    events: WebhookEvents = ()
+
+
+class OfWebhook(Request, frozen=True):
+    id: WebhookId
+
+
+class ChangeWebhook(Request, frozen=True):
+    id: WebhookId
+    url: WebhookUrl | None = None
+    events: WebhookEvents | None = None
+    paused: Annotated[bool, Meta(description="True: send nothing until told to go on.")] | None = (
+        None
+    )
+
+
+class RotateWebhook(Request, frozen=True):
+    id: WebhookId
+    overlap_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MAX_OVERLAP_SECONDS,
+            description="How long the secret before this one signs beside it.",
+        ),
+    ] = DEFAULT_OVERLAP_SECONDS
+
+
+class ReplayWebhook(Request, frozen=True):
+    id: WebhookId
+    since: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MAX_INTEGER,
+            description="Send everything again that happened then or later; milliseconds since "
+            "1970. 0: everything there is.",
+            examples=[1_764_000_000_000],
+        ),
     ]

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from qunxin.engine.results import SessionInfo
+from qunxin.engine.webhooks import WebhookStatus
 from qunxin.model import ApiKey, DeliveryState, Grade, Group, Interval, Member, Reason, Role, User
 from qunxin.store import ConversationRow, Delivery, MemberResult
 
@@ -225,3 +226,15 @@ class NewKey(msgspec.Struct, frozen=True):
     name: str
     scopes: tuple[str, ...]
     key: str
+
+
+class WebhookList(msgspec.Struct, frozen=True):
+    """The oldest first."""
+
+    webhooks: tuple[WebhookStatus, ...]
+
+
+class WebhookDeleted(msgspec.Struct, frozen=True):
+    """Nothing more is sent to it; its secrets are gone."""
+
+    id: str

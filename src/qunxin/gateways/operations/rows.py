@@ -15,6 +15,7 @@ from qunxin.gateways.operations import handlers as run
 from qunxin.gateways.operations import requests as req
 from qunxin.gateways.operations import responses as res
 from qunxin.gateways.operations.table import Operation
+from qunxin.gateways.operations.webhook_rows import WEBHOOKS
 from qunxin.model import Cursor, Group, User
 
 _OK: Final = {200: "Done."}
@@ -594,5 +595,5 @@ _ACCESS = (
 )
 
 OPERATIONS: Final[dict[str, Operation]] = {
-    operation.name: operation for operation in (*_USERS, *_GROUPS, *_MESSAGES, *_ACCESS)
+    operation.name: operation for operation in (*_USERS, *_GROUPS, *_MESSAGES, *_ACCESS, *WEBHOOKS)
 }

@@ -1,0 +1,227 @@
+"""One webhook at work: reads the outbox, sends, tries again, notes how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from typing import Final
+
+import msgspec
+
+from qunxin.engine import Engine
+from qunxin.engine.webhooks import wants
+from qunxin.errors import QunxinError
+from qunxin.gateways.webhooks.events import EventReader, event_id
+from qunxin.gateways.webhooks.post import Outcome, Poster, Result
+from qunxin.gateways.webhooks.settings import WebhookSettings
+from qunxin.gateways.webhooks.window import Window
+from qunxin.model import Webhook
+from qunxin.observe import Observer
+from qunxin.store import MoveWebhook, OutboxItem
+
+_log = logging.getLogger("qunxin.gateways.webhooks")
+
+PROBING_FAILURES: Final = 3
+"""After so many failures in a row the receiver counts as down: one attempt at a time."""
+_PAGE: Final = 200
+
+
+class Runner:
+    """Sends the events of one webhook at one revision, until it is stopped or told that the
+    receiver is gone. At least once each, in order within a conversation."""
+
+    def __init__(
+        self,
+        webhook: Webhook,
+        engine: Engine,
+        reader: EventReader,
+        poster: Poster,
+        settings: WebhookSettings,
+        observer: Observer,
+    ) -> None:
+        self.webhook = webhook
+        self._engine = engine
+        self._reader = reader
+        self._poster = poster
+        self._settings = settings
+        self._observer = observer
+        self._window = Window(webhook.serial, settings.webhook_window_events)
+        self._report = webhook.report
+        self._written = (webhook.serial, webhook.report)
+        self._write_at = 0.0
+        self._attempts: dict[asyncio.Task[Outcome], OutboxItem] = {}
+        self._wake = asyncio.Event()
+        self._quiet_until = 0.0
+        self._more = True
+        """Whether something may have come since the outbox was read."""
+        self._hungry = False
+        """Whether that is worth waking for."""
+        self._paused: str | None = None
+
+    def wake(self) -> None:
+        """There may be more in the outbox. Costs next to nothing while there is enough to do."""
+        self._more = True
+        if self._hungry:
+            self._wake.set()
+
+    def recalled(self, conversation: str, position: int) -> None:
+        """Break off what still carries the content of that message; it goes out anew."""
+        for task, item in self._attempts.items():
+            if (item.conversation, item.position) == (conversation, position):
+                task.cancel()
+
+    async def run(self) -> None:
+        """Work until cancelled, or until the receiver is gone. Cancelled, it breaks off what is
+        under way and notes how far it is."""
+        try:
+            while True:
+                self._settle()
+                if self._paused is not None:
+                    return
+                # One moment for the whole turn: what was not due in it is waited for at its end.
+                now = asyncio.get_running_loop().time()
+                await self._fill(now)
+                self._start(now)
+                await self._write(now)
+                await self._rest(now)
+        finally:
+            await self._break_off()
+            await self._write()
+            self._observer.webhook_waiting(self.webhook.id, None)
+
+    # --- sending ------------------------------------------------------------------------------
+
+    async def _fill(self, now: float) -> None:
+        """Read on where there is nothing to send and something may be there."""
+        while self._window.room and now >= self._quiet_until and not self._window.has_ready(now):
+            self._more = False
+            limit = min(_PAGE, self._window.room)
+            try:
+                page = await self._engine.store.read_outbox(self._window.through, limit=limit)
+            except QunxinError as error:
+                _log.warning("webhook %s cannot read the outbox: %s", self.webhook.id, error.code)
+                self._quiet_until = now + self._settings.webhook_retry_first_seconds
+                return
+            self._window.add(page, lambda item: wants(self.webhook, item.type))
+            if page.through >= page.head:
+                return
+
+    def _start(self, now: float) -> None:
+        """As many attempts as may be under way; one only while the receiver seems to be down."""
+        loop = asyncio.get_running_loop()
+        down = self._report.failures >= PROBING_FAILURES
+        most = 1 if down else self._settings.webhook_max_connections
+        while len(self._attempts) < most and now >= self._quiet_until:
+            item = self._window.take(now)
+            if item is None:
+                return
+            task = loop.create_task(self._attempt(item), name=f"webhook-{self.webhook.id}")
+            task.add_done_callback(lambda _: self._wake.set())
+            self._attempts[task] = item
+
+    async def _attempt(self, item: OutboxItem) -> Outcome:
+        started = self._engine.clock.monotonic()
+        try:
+            body = await self._reader.read(item)
+            name = event_id(self._engine.epoch, item)
+            outcome = await self._poster.post(self.webhook, name, body)
+        except QunxinError as error:
+            outcome = Outcome(Result.FAILED, f"the event could not be read: {error.code}")
+        except Exception:  # noqa: BLE001  whatever it is, the event is not lost by it
+            _log.exception("a defect in sending %s", item)
+            outcome = Outcome(Result.FAILED, "a defect; it has been logged")
+        seconds = self._engine.clock.monotonic() - started
+        self._observer.webhook_attempted(str(outcome.result), seconds)
+        return outcome
+
+    def _settle(self) -> None:
+        """Draw the consequences of the attempts that have ended."""
+        for task in [task for task in self._attempts if task.done()]:
+            item = self._attempts.pop(task)
+            if task.cancelled():
+                self._window.again(item)
+            else:
+                self._take_over(item, task.result())
+
+    def _take_over(self, item: OutboxItem, outcome: Outcome) -> None:
+        now = self._engine.clock.now_ms()
+        if outcome.result is Result.TAKEN:
+            self._window.done(item)
+            self._report = msgspec.structs.replace(self._report, failures=0, succeeded=now)
+            return
+        failures = self._report.failures + 1
+        self._report = msgspec.structs.replace(
+            self._report, failures=failures, error=outcome.error, failed=now
+        )
+        self._put_off(item, outcome.retry_after)
+        if outcome.result is Result.GONE:
+            self._paused = outcome.error
+            _log.warning("webhook %s is paused: %s", self.webhook.id, outcome.error)
+        elif failures == PROBING_FAILURES:
+            _log.warning("webhook %s fails: %s", self.webhook.id, outcome.error)
+
+    def _put_off(self, item: OutboxItem, retry_after: float | None) -> None:
+        """The conversation waits; all wait where the receiver asks for it or seems to be down."""
+        now = asyncio.get_running_loop().time()
+        pause = max(self._pause(self._window.failures(item)), retry_after or 0.0)
+        self._window.put_off(item, now + pause)
+        beyond = self._report.failures - PROBING_FAILURES
+        whole = max(self._pause(beyond) if beyond >= 0 else 0.0, retry_after or 0.0)
+        self._quiet_until = max(self._quiet_until, now + whole)
+
+    def _pause(self, failures: int) -> float:
+        """Seconds before the next try: doubled each time, up to the longest, with jitter so that
+        many webhooks of one receiver do not come back together."""
+        first, most = (
+            self._settings.webhook_retry_first_seconds,
+            self._settings.webhook_retry_max_seconds,
+        )
+        return float(min(first * 2 ** min(failures, 40), most) * random.uniform(0.5, 1.0))  # noqa: S311
+
+    # --- resting and noting -------------------------------------------------------------------
+
+    async def _rest(self, now: float) -> None:
+        """Until something ended, something came, or a time has come."""
+        times = [self._window.next_due, self._quiet_until]
+        if self._unwritten:
+            times.append(self._write_at)
+        due = [time for time in times if time is not None and time > now]
+        window = self._window
+        self._hungry = now >= self._quiet_until and window.room > 0 and not window.has_ready(now)
+        if self._hungry and self._more:
+            return
+        try:
+            async with asyncio.timeout_at(min(due, default=None)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    @property
+    def _unwritten(self) -> bool:
+        return self._written != (self._window.serial, self._report)
+
+    async def _write(self, now: float = math.inf) -> None:
+        """Note progress where there is some and it is time for it."""
+        if not (self._unwritten or self._paused) or now < self._write_at:
+            return
+        self._write_at = now + self._settings.webhook_progress_seconds
+        state = (self._window.serial, self._report)
+        oldest = self._window.oldest
+        self._observer.webhook_waiting(self.webhook.id, None if oldest is None else oldest.time)
+        command = MoveWebhook(self.webhook.id, self.webhook.revision, *state, paused=self._paused)
+        try:
+            await self._engine.committer.run(command)
+        except QunxinError as error:
+            _log.warning("webhook %s cannot note its progress: %s", self.webhook.id, error.code)
+            return
+        self._written = state
+
+    async def _break_off(self) -> None:
+        for task in self._attempts:
+            task.cancel()
+        if self._attempts:
+            await asyncio.wait(self._attempts)
+        self._settle()

@@ -1,0 +1,112 @@
+"""All webhooks of a node: begun, changed and ended as they are in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from qunxin.engine import Engine
+from qunxin.errors import QunxinError
+from qunxin.gateways.webhooks.events import EventReader
+from qunxin.gateways.webhooks.post import Poster
+from qunxin.gateways.webhooks.runner import Runner
+from qunxin.gateways.webhooks.settings import WebhookSettings
+from qunxin.model import Entry, EventType
+from qunxin.observe import NullObserver, Observer
+from qunxin.store import Command, DeleteWebhook, Done, PutWebhook
+from qunxin.tasks import TaskSet
+
+_log = logging.getLogger("qunxin.gateways.webhooks")
+_RETRY_SECONDS: Final = 1.0
+
+
+class WebhookSender:
+    """Sends while its block runs; used with ``async with`` inside the engine's own block.
+
+    It is the only one that sends: a SQLite folder has one owner. Several nodes on one store would
+    need a lease for each webhook; its revision already keeps a late one from writing progress.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: WebhookSettings | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings or WebhookSettings()
+        self._observer = observer or NullObserver()
+        self._reader = EventReader(engine)
+        self._poster = Poster(self._settings)
+        self._tasks = TaskSet()
+        self._runners: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
+        self._changed = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._unwatch = self._engine.watch(self._look)
+        self._tasks.start("webhooks", self._run())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Break off what is under way; it is sent again when a sender begins."""
+        self._unwatch()
+        await self._tasks.close()
+        await self._poster.close()
+        self._runners.clear()
+
+    def _look(self, done: Sequence[tuple[Command, Done]]) -> None:
+        """After each batch: wake whoever sends, break off what was recalled, see to changes."""
+        if any(isinstance(command, PutWebhook | DeleteWebhook) for command, _ in done):
+            self._changed.set()
+        if not self._runners:
+            return
+        recalls = [entry for _, outcome in done for entry in outcome.entries if _is_recall(entry)]
+        for runner, _ in self._runners.values():
+            for entry in recalls:
+                runner.recalled(entry.conversation, (entry.body or {})["target"])
+            runner.wake()
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                await self._sync()
+            except QunxinError as error:
+                _log.warning("the webhooks cannot be read: %s", error.code)
+                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._changed.set)
+            await self._changed.wait()
+
+    async def _sync(self) -> None:
+        """Bring what runs in line with the store."""
+        webhooks = {one.id: one for one in await self._engine.store.read_webhooks()}
+        for name, (runner, task) in list(self._runners.items()):
+            found = webhooks.get(name)
+            if found is None or found.revision != runner.webhook.revision:
+                del self._runners[name]
+                task.cancel()
+                await asyncio.wait([task])
+        if webhooks:
+            await self._poster.open()
+        for name, webhook in webhooks.items():
+            if name not in self._runners and webhook.paused is None:
+                runner = Runner(
+                    webhook,
+                    self._engine,
+                    self._reader,
+                    self._poster,
+                    self._settings,
+                    self._observer,
+                )
+                self._runners[name] = (runner, self._tasks.start(f"webhook {name}", runner.run()))
+
+
+def _is_recall(entry: Entry) -> bool:
+    return entry.type == EventType.RECALLED

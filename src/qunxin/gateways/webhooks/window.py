@@ -1,0 +1,98 @@
+"""Which events of one webhook may be sent now: pure, without I/O.
+
+Events of one conversation go out one after the other: while the first is under way, or waits to
+be tried again, those behind it wait. Conversations do not wait for each other, up to the window's
+size.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+
+from qunxin.store import OutboxItem, OutboxPage
+
+
+class Window:
+    """The part of the outbox that one webhook works on."""
+
+    def __init__(self, serial: int, max_events: int) -> None:
+        self._max_events = max_events
+        self.through = serial
+        """The outbox has been read up to here."""
+        self._waiting: dict[int, OutboxItem] = {}
+        self._lanes: dict[str, deque[OutboxItem]] = {}
+        self._ready: deque[str] = deque()
+        self._later: list[tuple[float, str]] = []
+        self._failures: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def room(self) -> int:
+        """How many more events it takes."""
+        return self._max_events - len(self._waiting)
+
+    @property
+    def serial(self) -> int:
+        """Everything up to here has been dealt with."""
+        return next(iter(self._waiting)) - 1 if self._waiting else self.through
+
+    @property
+    def oldest(self) -> OutboxItem | None:
+        """The first that has not been dealt with."""
+        return next(iter(self._waiting.values()), None)
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next one that was put off may be tried again."""
+        return self._later[0][0] if self._later else None
+
+    def add(self, page: OutboxPage, wanted: Callable[[OutboxItem], bool]) -> None:
+        """Take over the `wanted` events of the page that follows on `through`."""
+        self.through = page.through
+        for item in filter(wanted, page.items):
+            self._waiting[item.serial] = item
+            lane = self._lanes.get(item.conversation)
+            if lane is None:
+                self._lanes[item.conversation] = deque((item,))
+                self._ready.append(item.conversation)
+            else:
+                lane.append(item)
+
+    def has_ready(self, now: float) -> bool:
+        """Whether `take` would give one."""
+        return bool(self._ready) or (self._later != [] and self._later[0][0] <= now)
+
+    def take(self, now: float) -> OutboxItem | None:
+        """The next that may be sent; until `done`, `put_off` or `again` its conversation waits."""
+        while self._later and self._later[0][0] <= now:
+            self._ready.append(heapq.heappop(self._later)[1])
+        return self._lanes[self._ready.popleft()][0] if self._ready else None
+
+    def done(self, item: OutboxItem) -> None:
+        """It was taken by the receiver."""
+        name = item.conversation
+        del self._waiting[item.serial]
+        self._failures.pop(name, None)
+        lane = self._lanes[name]
+        lane.popleft()
+        if lane:
+            self._ready.append(name)
+        else:
+            del self._lanes[name]
+
+    def failures(self, item: OutboxItem) -> int:
+        """How often in a row it has been put off."""
+        return self._failures.get(item.conversation, 0)
+
+    def put_off(self, item: OutboxItem, due: float) -> None:
+        """It failed and may be tried again at `due`."""
+        self._failures[item.conversation] = self.failures(item) + 1
+        heapq.heappush(self._later, (due, item.conversation))
+
+    def again(self, item: OutboxItem) -> None:
+        """It must be sent anew, at once: what was under way is void."""
+        self._ready.appendleft(item.conversation)
