@@ -92,6 +92,7 @@ def start_qunxin(folder: Path, core: int | None) -> ServerProcess:
     port = free_port()
     data = folder / "data"
     command = [sys.executable, "-m", "qunxin", "serve", "--data", str(data), "--port", str(port)]
+    command += ["--user-sends-per-minute", "0"]
     with on_core(core):
         return ServerProcess("qunxin", command, port, folder / "qunxin.log")
 

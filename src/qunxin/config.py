@@ -87,6 +87,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "picows"
 
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses or networks of reverse proxies (`10.0.0.0/8`), whose word on a "
+            "client's address is taken.",
+        ),
+    ] = ()
+    forwarded_header: Annotated[
+        Literal["x-forwarded-for", "forwarded"],
+        Meta(
+            description="The header in which trusted proxies give it. The other one is not "
+            "believed.",
+        ),
+    ] = "x-forwarded-for"
+    address_connections: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Connections from one address (an IPv6 network of 64 bits) at once. For "
+            "this and the next two, 0 is no limit, and this machine itself is not limited.",
+        ),
+    ] = 2_000
+    address_requests_per_second: Annotated[
+        int,
+        Meta(ge=0, description="HTTP requests from one address; ten seconds' worth at once."),
+    ] = 200
+    address_handshakes_per_second: Annotated[
+        int,
+        Meta(ge=0, description="WebSocket upgrades from one address; ten seconds' worth at once."),
+    ] = 50
+
     max_message_bytes: Annotated[
         int,
         Meta(
@@ -145,6 +176,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="How long an author may recall a message. Owners and admins always may.",
         ),
     ] = _engine.recall_window_seconds
+    user_sends_per_minute: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Messages of one user with their own token; beyond it: `rate_limited`. "
+            "For this and the next six, 0 is no limit, and what a whole minute or hour may bring "
+            "may come at once.",
+        ),
+    ] = _engine.user_sends_per_minute
+    user_groups_per_hour: Annotated[int, Meta(ge=0, description="Groups that one user makes.")] = (
+        _engine.user_groups_per_hour
+    )
+    user_invitations_per_hour: Annotated[
+        int, Meta(ge=0, description="Members that one user adds to groups.")
+    ] = _engine.user_invitations_per_hour
+    user_connections: Annotated[
+        int, Meta(ge=0, description="Realtime connections of one user at once.")
+    ] = _engine.user_connections
+    key_sends_per_minute: Annotated[
+        int, Meta(ge=0, description="Messages of one API key, for whomever it acts.")
+    ] = _engine.key_sends_per_minute
+    key_groups_per_hour: Annotated[
+        int, Meta(ge=0, description="Groups that one API key makes.")
+    ] = _engine.key_groups_per_hour
+    key_invitations_per_hour: Annotated[
+        int, Meta(ge=0, description="Members that one API key adds to groups.")
+    ] = _engine.key_invitations_per_hour
     erased_sweep_days: Annotated[
         int,
         Meta(

@@ -23,7 +23,8 @@ from qunxin.config import Settings
 from qunxin.control_socket import control_socket
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
-from qunxin.gateways.http import HttpSettings, build_app, http_protocol
+from qunxin.gateways.client_limits import AddressSettings, ClientLimits
+from qunxin.gateways.http import HttpSettings, build_app, http_protocol, with_client_rate
 from qunxin.gateways.jwks import KeySet, open_key_set
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
@@ -253,34 +254,39 @@ def _public_server(node: Node, others: KeySet | None) -> _Server:
     authenticator = node.authenticator(Authenticator, others)
     http = settings.part(HttpSettings)
     app = build_app(node.engine, authenticator, http, node.metrics.render)
-    realtime = RealtimeGateway(node.engine, authenticator, settings.part(RealtimeSettings))
-    app = realtime.over_http(app)
+    limits = ClientLimits(settings.part(AddressSettings), asyncio.get_running_loop().time)
+    realtime = RealtimeGateway(
+        node.engine, authenticator, settings.part(RealtimeSettings), limits=limits
+    )
+    app = with_client_rate(realtime.over_http(app), limits)
     node.metrics.watch("qunxin_connections", lambda: realtime.connections)
     websocket = cast("type[asyncio.Protocol]", realtime.ws_protocol_class)
-    return _Server(_uvicorn_config(app, http, settings, websocket), realtime.close)
+    protocol = http_protocol(http, limits)
+    return _Server(_uvicorn_config(app, protocol, settings, websocket), realtime.close)
 
 
 def _owner_server(node: Node, facts: ServerFacts) -> _Server:
     app = build_owner_app(node, facts.as_json())
-    return _Server(_uvicorn_config(app, node.settings.part(HttpSettings), node.settings, None))
+    protocol = http_protocol(node.settings.part(HttpSettings))
+    return _Server(_uvicorn_config(app, protocol, node.settings, None))
 
 
 def _uvicorn_config(
     app: ASGIApp,
-    http: HttpSettings,
+    protocol: type[asyncio.Protocol],
     settings: Settings,
     websocket: type[asyncio.Protocol] | None,
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=http_protocol(http),
+        http=protocol,
         ws=websocket or "none",
         loop="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here depends on a client's address
+        proxy_headers=False,  # ClientLimits reads them, and for whom it says
         backlog=2048,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_seconds / 4),
     )

@@ -14,6 +14,7 @@ import uvicorn
 
 from qunxin.engine import Engine
 from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.http import HttpSettings, build_app, http_protocol
 from qunxin.gateways.keyring import TokenKeys, new_key
 
@@ -81,14 +82,16 @@ async def http_node(
 
 
 @asynccontextmanager
-async def serving(app: Any, settings: HttpSettings) -> AsyncIterator[int]:
+async def serving(
+    app: Any, settings: HttpSettings, limits: ClientLimits | None = None
+) -> AsyncIterator[int]:
     """`app` behind uvicorn on a free port, which is given."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         config = uvicorn.Config(
             app,
-            http=http_protocol(settings),
+            http=http_protocol(settings, limits),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -12,13 +12,25 @@ import pytest
 from qunxin.config import SettingRow, Settings, environment_name, load_settings, setting_rows
 from qunxin.engine import EngineSettings
 from qunxin.errors import QunxinError
+from qunxin.gateways.client_limits import AddressSettings
 from qunxin.gateways.http import HttpSettings
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.gateways.webhooks import WebhookSettings
 
 ROWS = setting_rows()
 NUMBERS = [row for row in ROWS if row.bounds]
-UNITS = ("bytes", "seconds", "days", "entries", "commands", "members", "connections")
+UNITS = (
+    "bytes",
+    "seconds",
+    "days",
+    "entries",
+    "commands",
+    "members",
+    "connections",
+    "per_second",
+    "per_minute",
+    "per_hour",
+)
 
 
 def refusal(**sources: Any) -> str:
@@ -155,7 +167,9 @@ def test_every_setting_is_documented(row: SettingRow) -> None:
         assert row.name.endswith(UNITS)
 
 
-@pytest.mark.parametrize("part", [EngineSettings, HttpSettings, RealtimeSettings, WebhookSettings])
+@pytest.mark.parametrize(
+    "part", [AddressSettings, EngineSettings, HttpSettings, RealtimeSettings, WebhookSettings]
+)
 def test_defaults_agree_with_the_parts(part: type) -> None:
     """A setting that a part has too has the same default there, so that embedding and serving
     do not differ."""

@@ -9,6 +9,7 @@ import msgspec
 from qunxin.clock import Clock
 from qunxin.engine.access import RULES, Caller, fence
 from qunxin.engine.commit import Committer
+from qunxin.engine.quotas import Quotas
 from qunxin.engine.settings import EngineSettings
 from qunxin.errors import QunxinError
 from qunxin.model import (
@@ -30,6 +31,7 @@ class Core:
     settings: EngineSettings
     clock: Clock
     committer: Committer
+    quotas: Quotas
 
     async def commit(self, command: Command, caller: Caller, group: str | None = None) -> Result:
         """Commit and give the result; a refusal is shown as `caller` may see it."""

@@ -9,6 +9,7 @@ import msgspec
 
 from qunxin.engine.access import SYSTEM, Caller, acting_user, check_access, fence
 from qunxin.engine.core import Core, check_id, check_limit, veiled
+from qunxin.engine.quotas import Quota
 from qunxin.engine.results import GroupPut, MembersChange, UserPut
 from qunxin.errors import QunxinError
 from qunxin.model import Grade, Group, History, Member, Require, Role, User, UserState
@@ -116,6 +117,9 @@ class DirectoryOperations(Core):
         check_access(caller, operation, about=owner if creating else None)
         if creating and owner is None:
             raise QunxinError("invalid_request", detail="owner: a new group needs one")
+        if creating:
+            self.quotas.take(caller, Quota.GROUPS)
+            self.quotas.take(caller, Quota.INVITATIONS, len(members))
         command = PutGroup(
             group,
             name=_check_name(name),
@@ -189,6 +193,7 @@ class DirectoryOperations(Core):
         """Add up to 10,000 users as one entry. On return each of them misses nothing with a
         later position. Those without an account are named, grade partial."""
         check_access(caller, "member.add")
+        self.quotas.take(caller, Quota.INVITATIONS, len(users))
         command = AddMembers(
             check_id("group", group),
             self._check_users(users),

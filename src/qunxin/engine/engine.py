@@ -28,6 +28,7 @@ from qunxin.engine.live import Live
 from qunxin.engine.membership import MemberCache
 from qunxin.engine.messages import MAX_PAGE, MessageOperations
 from qunxin.engine.publishing import Publisher
+from qunxin.engine.quotas import Quotas
 from qunxin.engine.results import Presence, SessionInfo
 from qunxin.engine.session import Session
 from qunxin.engine.settings import EngineSettings
@@ -52,6 +53,8 @@ from qunxin.tasks import TaskSet
 _log = logging.getLogger("qunxin.engine")
 _SWEEP_SECONDS = 3_600
 _DAY_MS = 86_400_000
+_FULL_SECONDS = 10.0
+"""After which a device asks again where its user has too many connected."""
 
 Watcher = Callable[[Sequence[tuple[Command, Done]]], None]
 
@@ -88,6 +91,7 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
         )
         self.cursors = CursorBuffer(self.committer, self.settings.cursor_flush_seconds)
         self.member_cache = MemberCache(store, self.tasks, self.settings.member_cache_groups)
+        self.quotas = Quotas(self.settings, self.clock)
         self._broker = broker
         self._sessions: dict[str, dict[str, Session]] = {}
         self._session_count = 0
@@ -200,11 +204,15 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
 
         `positions` is where the device says it stands, by conversation; unknown ones are passed
         over; `token` is what the device came with, where it needed one. Raises `user_not_found`,
-        `user_erased`, `user_suspended`, `token_revoked`, `shutting_down`.
+        `user_erased`, `user_suspended`, `token_revoked`, `rate_limited` (too many of
+        this user's are connected), `shutting_down`.
         """
         check_id("user", user)
         if self._closing:
             raise QunxinError("shutting_down")
+        limit = self.settings.user_connections
+        if limit and len(self._sessions.get(user, {})) >= limit:
+            raise QunxinError("rate_limited", retry_after=_FULL_SECONDS, quota="user_connections")
         now = self.clock.now_ms()
         session = Session(self, secrets.token_hex(8), user, sink, client, now, token)
         self._sessions.setdefault(user, {})[session.id] = session

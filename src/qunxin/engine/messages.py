@@ -12,6 +12,7 @@ from qunxin.engine.content import check_content, check_key, content_digest
 from qunxin.engine.core import Core, check_conversation, check_id, check_limit, group_of, veiled
 from qunxin.engine.membership import MemberCache
 from qunxin.engine.message_types import check_message_type
+from qunxin.engine.quotas import Quota
 from qunxin.engine.results import EntriesPage, RecallReceipt, Receipt
 from qunxin.errors import QunxinError
 from qunxin.model import (
@@ -65,6 +66,7 @@ class MessageOperations(Core):
         check_key(key)
         if key is not None and sender is None:
             raise QunxinError("invalid_request", detail="key: needs a sender (from)")
+        self.quotas.take(caller, Quota.SENDS)
         group = group_of(conversation)
         command = Post(
             type=spec.type,

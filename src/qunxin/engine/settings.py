@@ -37,6 +37,18 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A larger audience is served in slices of so many sessions, others between them."""
     member_cache_groups: int = 1_000
     cursor_flush_seconds: float = 1.0
+    user_sends_per_minute: int = 12_000
+    """Messages of one user with their own token; 0, here and below, is no limit. What a whole
+    minute or hour may bring may also come at once."""
+    user_groups_per_hour: int = 200
+    user_invitations_per_hour: int = 50_000
+    """Members that one user adds."""
+    user_connections: int = 100
+    """Sessions of one user at once on this node."""
+    key_sends_per_minute: int = 1_000_000
+    """Messages of one API key, for whomever it acts."""
+    key_groups_per_hour: int = 1_000_000
+    key_invitations_per_hour: int = 100_000_000
     erased_sweep_days: int = 30
     """After so many days an erased user is removed from the groups that still list them."""
     live_queue_entries: int = 10_000

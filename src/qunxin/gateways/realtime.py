@@ -20,6 +20,7 @@ from qunxin.clock import Clock, SystemClock
 from qunxin.engine import Engine
 from qunxin.engine.session import Session
 from qunxin.errors import QunxinError
+from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.connection import Outlet
 from qunxin.gateways.realtime_commands import Commands, Identity, Tokens
 from qunxin.gateways.realtime_queue import CommandQueue
@@ -53,6 +54,7 @@ class RealtimeGateway:
         settings: RealtimeSettings | None = None,
         *,
         clock: Clock | None = None,
+        limits: ClientLimits | None = None,
     ) -> None:
         self.settings = settings or RealtimeSettings()
         self.closing = False
@@ -60,7 +62,7 @@ class RealtimeGateway:
         self.now: Callable[[], float] = self._loop.time
         self._clock = clock or SystemClock()
         self._commands = Commands(engine, tokens, self.settings, self._clock)
-        self._upgrades = Upgrades(self.settings, self)
+        self._upgrades = Upgrades(self.settings, self, limits)
         self._observer = engine.observer
         self._tasks = TaskSet()
         self._sweeper: asyncio.Task[None] | None = None

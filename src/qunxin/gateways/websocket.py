@@ -11,7 +11,7 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -19,6 +19,7 @@ import msgspec
 
 from qunxin.errors import QunxinError, best_language
 from qunxin.gateways import websocket_library, websocket_picows
+from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime_settings import PATH, RealtimeSettings
 from qunxin.gateways.sites import SitePolicy
@@ -177,7 +178,11 @@ class Host(Protocol):
 class Upgrades:
     """Makes what uvicorn calls `ws_protocol_class`."""
 
-    def __init__(self, settings: RealtimeSettings, host: Host) -> None:
+    def __init__(
+        self, settings: RealtimeSettings, host: Host, limits: ClientLimits | None = None
+    ) -> None:
+        """`limits` counts connections and upgrades by the client's address."""
+        self._limits = limits
         self._settings = settings
         self._host = host
         self._sites = SitePolicy(settings.allowed_hosts, settings.allowed_origins)
@@ -194,14 +199,37 @@ class Upgrades:
             return refusal
         try:
             self._host.admit()
+            self._enter(request, transport)
         except QunxinError as error:
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error)
+            limited = error.code == "rate_limited"
+            status = HTTPStatus.TOO_MANY_REQUESTS if limited else HTTPStatus.SERVICE_UNAVAILABLE
+            return Refusal(status, error)
         return None
+
+    def _enter(self, request: UpgradeRequest, transport: asyncio.Transport) -> None:
+        if self._limits is not None:
+            client = _client(self._limits, request, transport)
+            self._limits.check_handshake(client)
+            self._limits.enter(client)
+
+    def leave(self, request: UpgradeRequest, transport: asyncio.Transport) -> Callable[[], None]:
+        """What to call, once, when the connection that was judged well is closed."""
+        limits = self._limits
+        if limits is None:
+            return lambda: None
+        client = _client(limits, request, transport)
+        return lambda: limits.leave(client)
 
     def switch(self, request: UpgradeRequest, transport: asyncio.Transport) -> None:
         """Hand the transport to the backend."""
         settings = self._settings
-        connection = Connection(transport, settings.linger_seconds, self._host.closed)
+        left = self.leave(request, transport)
+
+        def closed(connection: Connection) -> None:
+            left()
+            self._host.closed(connection)
+
+        connection = Connection(transport, settings.linger_seconds, closed)
         attach = _BACKENDS[settings.websocket_backend]
         language = best_language(request.headers.get("accept-language", ""))
         framing = _framing_of(request.headers) or WEBSOCKET_JSON
@@ -209,6 +237,13 @@ class Upgrades:
         key = request.headers["sec-websocket-key"]
         subprotocol = framing.format.subprotocol
         attach(transport, connection, settings.max_frame_bytes, key, subprotocol)
+
+
+def _client(
+    limits: ClientLimits, request: UpgradeRequest, transport: asyncio.Transport
+) -> str | None:
+    peer = transport.get_extra_info("peername")
+    return limits.client(peer[0] if isinstance(peer, tuple) else None, request.headers)
 
 
 class _Upgrade(asyncio.Protocol):
@@ -239,6 +274,7 @@ class _Upgrade(asyncio.Protocol):
 
     def _switch(self, request: UpgradeRequest, transport: asyncio.Transport) -> None:
         if transport.is_closing():
+            self._upgrades.leave(request, transport)()
             return
         self._upgrades.switch(request, transport)
         transport.resume_reading()

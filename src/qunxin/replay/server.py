@@ -55,7 +55,14 @@ class OwnServer:
         """Serving on return. Raises `cannot_start` with what the server printed last."""
         with self._log().open("ab") as log:
             self._process = await self._spawn(
-                "serve", "--data", str(self.folder), "--port", str(self._port), output=log
+                "serve",
+                "--data",
+                str(self.folder),
+                "--port",
+                str(self._port),
+                "--user-sends-per-minute",
+                "0",
+                output=log,
             )
         await self._wait_ready(self._process)
 

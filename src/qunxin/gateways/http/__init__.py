@@ -2,7 +2,8 @@
 `http_protocol` gives uvicorn the connection-level limits."""
 
 from qunxin.gateways.http.app import build_app
+from qunxin.gateways.http.client_rate import with_client_rate
 from qunxin.gateways.http.protocol import http_protocol
 from qunxin.gateways.http.settings import HttpSettings
 
-__all__ = ["HttpSettings", "build_app", "http_protocol"]
+__all__ = ["HttpSettings", "build_app", "http_protocol", "with_client_rate"]

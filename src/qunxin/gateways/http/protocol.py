@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Final
 from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from qunxin.errors import QunxinError
+from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.http.problems import HttpStatusError, problem_response
 from qunxin.gateways.http.settings import HttpSettings
 
@@ -22,13 +24,17 @@ _RAW_FACTOR: Final = 16
 """A body in chunks of one byte takes six bytes a byte; beyond this factor it is an attack."""
 
 
-def http_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
-    """The class for uvicorn's `http` setting."""
-    return type("BoundedHttpProtocol", (_BoundedHttpProtocol,), {"settings": settings})
+def http_protocol(
+    settings: HttpSettings, limits: ClientLimits | None = None
+) -> type[asyncio.Protocol]:
+    """The class for uvicorn's `http` setting. `limits` counts connections by their address."""
+    fields = {"settings": settings, "limits": limits}
+    return type("BoundedHttpProtocol", (_BoundedHttpProtocol,), fields)
 
 
 class _BoundedHttpProtocol(HttpToolsProtocol):
     settings: ClassVar[HttpSettings]
+    limits: ClassVar[ClientLimits | None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -38,17 +44,23 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         self._latest = b""
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._client: str | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_headers()
+        self._enter(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_header_timer()
         self._stop_write_timer()
+        self._leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         self._raw_bytes += len(data)
         self._latest = data
         super().data_received(data)
@@ -82,6 +94,7 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         if isinstance(upgrade, HttpParserUpgrade) and upgrade.args[0] < len(latest):
             self._refuse(HTTPStatus.BAD_REQUEST, "frames before the upgrade was answered")
             return
+        self._leave()
         super().handle_websocket_upgrade()
         del self.parser  # it and this protocol hold each other, and neither is needed any more
 
@@ -104,6 +117,35 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _enter(self, transport: asyncio.Transport) -> None:
+        """Count the connection, or refuse it. An upgraded one is counted by the gateway that
+        takes it."""
+        if self.limits is None:
+            return
+        peer = transport.get_extra_info("peername")
+        client = self.limits.peer(peer[0] if isinstance(peer, tuple) else None)
+        try:
+            self.limits.enter(client)
+        except QunxinError as error:
+            self._refuse_unread(_whole_answer(error))
+            return
+        self._client = client
+
+    def _refuse_unread(self, answer: bytes) -> None:
+        """Answer whatever the client is about to ask, and give it the time to read that: closing
+        at once over what it has sent would reset the connection under the answer."""
+        self._refused = True
+        self.transport.write(answer)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._stop_header_timer()
+        self._header_timer = self.loop.call_later(self.settings.drain_seconds, self.transport.abort)
+
+    def _leave(self) -> None:
+        client, self._client = self._client, None
+        if self.limits is not None:
+            self.limits.leave(client)
 
     def _expect_headers(self) -> None:
         self._stop_header_timer()
@@ -142,7 +184,7 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
 _CLOSE: Final = (b"connection", b"close")
 
 
-def _whole_answer(error: HttpStatusError) -> bytes:
+def _whole_answer(error: QunxinError) -> bytes:
     """Status line, headers and body of a refusal, in English: no language is known yet."""
     status, headers, body = problem_response(error, "en")
     lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
