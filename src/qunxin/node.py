@@ -17,6 +17,7 @@ from qunxin.folder import DATABASE_NAME, owned_folder, prepare_folder
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.jwks import KeySet
 from qunxin.gateways.keyring import KeyRotation
+from qunxin.observe import Tracer
 from qunxin.ops.metrics import Metrics
 from qunxin.stores.sqlite import SqliteStore
 
@@ -51,8 +52,9 @@ class Node(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_node(settings: Settings) -> AsyncIterator[Node]:
+async def open_node(settings: Settings, tracer: Tracer | None = None) -> AsyncIterator[Node]:
     """An open node over the data folder of `settings`, which is made where it is missing.
+    `tracer` follows single operations.
 
     Raises `cannot_start` where another process owns the folder (fact `in_use`), where it cannot
     be used; `forbidden` where others could read its secrets; `store_unavailable` where the database
@@ -68,6 +70,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
             LocalBroker(),
             settings=settings.part(EngineSettings),
             observer=metrics,
+            tracer=tracer,
         )
         token_keys = KeyRotation(folder)
         _watch(metrics, engine, folder / DATABASE_NAME)
@@ -87,11 +90,13 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-async def try_node(settings: Settings, stack: AsyncExitStack, *, patient: bool) -> Node | None:
+async def try_node(
+    settings: Settings, stack: AsyncExitStack, *, patient: bool, tracer: Tracer | None = None
+) -> Node | None:
     """As `open_node`, for as long as `stack`; where another process owns the folder, None to one
     who is `patient`."""
     try:
-        return await stack.enter_async_context(open_node(settings))
+        return await stack.enter_async_context(open_node(settings, tracer))
     except QunxinError as error:
         if patient and error.facts.get("in_use"):
             return None

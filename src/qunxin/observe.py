@@ -1,9 +1,12 @@
-"""The observer's contract: where the engine and the gateways report what they did, once per batch,
-never per delivery. `qunxin.ops.metrics` turns the reports into metrics."""
+"""Two contracts. To an observer the engine and the gateways report what they did, once per batch,
+never per delivery: `qunxin.ops.metrics` turns the reports into metrics. A tracer follows single
+operations through their steps: `qunxin.ops.traces` makes spans of them."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, Protocol, Self
 
 
 class Observer(Protocol):
@@ -77,3 +80,101 @@ class NullObserver:
     def webhook_attempted(self, result: str, seconds: float) -> None: ...
 
     def webhook_waiting(self, webhook: str, since: int | None) -> None: ...
+
+
+class OperationTrace(Protocol):
+    """One operation on its way, used with ``with``; an error that leaves the block is its
+    outcome. Neither content nor anybody's name is told."""
+
+    def step(self, name: str) -> None:
+        """The step `name` begins here, and the one before it is over."""
+        ...
+
+    def placed(self, conversation: str, position: int) -> None:
+        """It became this entry: the fan-out of that belongs to it."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class RequestTrace(Protocol):
+    """One HTTP request, used with ``with``; operations in the same task belong to it."""
+
+    def answered(self, route: str, status: int) -> None:
+        """`route` is the template of the path."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class Tracer(Protocol):
+    """Follows single operations through the node. Calls return at once and do not raise."""
+
+    def operation(self, name: str) -> OperationTrace: ...
+
+    def request(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> RequestTrace:
+        """`headers` may say whose trace this continues (W3C Trace Context)."""
+        ...
+
+    def fanned_out(
+        self, conversation: str, first: int, last: int, sessions: int, seconds: float
+    ) -> None:
+        """The entries from `first` to `last` were handed to `sessions` local sessions, the last
+        of them after `seconds`."""
+        ...
+
+
+class _NullTrace:
+    def step(self, name: str) -> None: ...
+
+    def placed(self, conversation: str, position: int) -> None: ...
+
+    def answered(self, route: str, status: int) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+_NULL_TRACE: Final = _NullTrace()
+
+
+class NullTracer:
+    """Follows nothing."""
+
+    def operation(self, name: str) -> OperationTrace:  # noqa: ARG002
+        return _NULL_TRACE
+
+    def request(
+        self,
+        method: str,  # noqa: ARG002
+        headers: Iterable[tuple[bytes, bytes]],  # noqa: ARG002
+    ) -> RequestTrace:
+        return _NULL_TRACE
+
+    def fanned_out(
+        self, conversation: str, first: int, last: int, sessions: int, seconds: float
+    ) -> None: ...
+
+
+NULL_TRACER: Final = NullTracer()

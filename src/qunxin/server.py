@@ -29,6 +29,9 @@ from qunxin.gateways.jwks import KeySet, open_key_set
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
 from qunxin.node import Node, try_node
+from qunxin.observe import Tracer
+from qunxin.ops.manager import tell_manager
+from qunxin.ops.traces import open_tracer
 from qunxin.owner import build_owner_app
 
 _log = logging.getLogger("qunxin.server")
@@ -67,9 +70,10 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts], None]
     stopping = asyncio.Event()
     settings = _with_open_files(settings)
     async with AsyncExitStack() as stack:
+        tracer = stack.enter_context(open_tracer())
         stack.enter_context(_stop_on_signals(stopping, settings.shutdown_timeout_seconds))
         listeners = stack.enter_context(_listening(settings.host, settings.port))
-        node = await stack.enter_async_context(_owning_node(settings))
+        node = await stack.enter_async_context(_owning_node(settings, tracer))
         webhooks = WebhookSender(node.engine, settings.part(WebhookSettings), node.metrics)
         await stack.enter_async_context(webhooks)
         facts = _facts(node, listeners[0].getsockname()[1])
@@ -81,7 +85,9 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts], None]
         await stack.enter_async_context(_serving(public, listeners, stopping))
         _log.info("ready on %s", facts.url)
         announce(facts)
+        tell_manager("READY=1")
         await stopping.wait()
+        tell_manager("STOPPING=1")
     _log.info("stopped")
 
 
@@ -105,13 +111,13 @@ def _with_open_files(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def _owning_node(settings: Settings) -> AsyncIterator[Node]:
+async def _owning_node(settings: Settings, tracer: Tracer) -> AsyncIterator[Node]:
     """The open node; a short command that still holds the folder is waited for."""
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         deadline = loop.time() + _WAIT_FOR_FOLDER_SECONDS
         while True:
-            node = await try_node(settings, stack, patient=loop.time() < deadline)
+            node = await try_node(settings, stack, patient=loop.time() < deadline, tracer=tracer)
             if node is not None:
                 break
             await _check_free(settings)

@@ -179,6 +179,7 @@ HELPED = [
     ("export",),
     ("import",),
     ("doctor",),
+    ("systemd",),
     *(("user", n) for n in ("create", "show", "suspend", "activate", "erase")),
     *(("user", n) for n in ("conversations", "sessions")),
     *(("group", n) for n in ("create", "show", "members", "add", "remove")),

@@ -30,7 +30,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings.""",
 )
 _COMMANDS: Final = (
     *("serve", "replay", "user", "group", "send", "token", "key", "webhook"),
-    *("backup", "restore", "export", "import", "doctor"),
+    *("backup", "restore", "export", "import", "doctor", "systemd"),
 )
 
 for order, name in enumerate(_COMMANDS):

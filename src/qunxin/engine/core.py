@@ -21,6 +21,7 @@ from qunxin.model import (
     Unreachable,
     is_valid_id,
 )
+from qunxin.observe import Tracer
 from qunxin.store import Command, Result, Store
 
 
@@ -32,6 +33,7 @@ class Core:
     clock: Clock
     committer: Committer
     quotas: Quotas
+    tracer: Tracer
 
     async def commit(self, command: Command, caller: Caller, group: str | None = None) -> Result:
         """Commit and give the result; a refusal is shown as `caller` may see it."""

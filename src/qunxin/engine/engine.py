@@ -37,7 +37,7 @@ from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMa
 from qunxin.engine.webhooks import WebhookOperations
 from qunxin.errors import QunxinError
 from qunxin.model import Conversation, User
-from qunxin.observe import NullObserver, Observer
+from qunxin.observe import NULL_TRACER, NullObserver, Observer, Tracer
 from qunxin.store import (
     Command,
     Done,
@@ -73,13 +73,17 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
         settings: EngineSettings | None = None,
         clock: Clock | None = None,
         observer: Observer | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.store = store
         self.settings = settings or EngineSettings()
         self.clock = clock or SystemClock()
         self.observer: Observer = observer or NullObserver()
+        self.tracer: Tracer = tracer or NULL_TRACER
         self.tasks = TaskSet()
-        self.fanout = Fanout(broker, self.observer, self.settings.fanout_slice_sessions)
+        self.fanout = Fanout(
+            broker, self.observer, self.settings.fanout_slice_sessions, self.tracer
+        )
         self._publisher = Publisher(broker.publish, self.fanout.audience)
         self.committer = Committer(
             store,

@@ -17,7 +17,7 @@ from qunxin.broker import Batch, Broker
 from qunxin.engine.results import Presence, PresentClient
 from qunxin.engine.sink import Delivery
 from qunxin.model import Entry, EventType
-from qunxin.observe import Observer
+from qunxin.observe import NULL_TRACER, Observer, Tracer
 
 _ENDINGS = frozenset({EventType.LEFT, EventType.DISSOLVED})
 
@@ -86,9 +86,16 @@ class _Job:
 class Fanout:
     """The index and the delivery. All calls on one loop; none of them waits."""
 
-    def __init__(self, broker: Broker, observer: Observer, slice_sessions: int) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        observer: Observer,
+        slice_sessions: int,
+        tracer: Tracer = NULL_TRACER,
+    ) -> None:
         self._broker = broker
         self._observer = observer
+        self._tracer = tracer
         self._slice = slice_sessions
         self._index: dict[str, dict[Subscription, None]] = {}
         self._lists: dict[str, list[Subscription]] = {}
@@ -226,7 +233,10 @@ class Fanout:
 
     def _report(self, job: _Job) -> None:
         seconds = perf_counter() - job.started
-        self._observer.fanned_out(len(job.delivery.entries), len(job.subscriptions), seconds)
+        delivery, sessions = job.delivery, len(job.subscriptions)
+        self._observer.fanned_out(len(delivery.entries), sessions, seconds)
+        name, first, last = delivery.conversation, delivery.first, delivery.last
+        self._tracer.fanned_out(name, first, last, sessions, seconds)
 
     def _cancel_recalled(self, name: str, recalls: dict[int, int]) -> None:
         """Take the content of the recalled messages out of what still waits in slices."""

@@ -57,38 +57,39 @@ class MessageOperations(Core):
         `store_unavailable` means that nobody ever gets it; after those, repeat with the same
         key. `text` is short for one text segment.
         """
-        spec = check_message_type(type)
-        if caller.user is not None and sender is None:
-            sender = caller.user
-        check_access(caller, spec.operation, about=sender)
-        conversation = spec.strategy.plan(to, sender)
-        encoded = check_content(text, content, self.settings.max_message_bytes)
-        check_key(key)
-        if key is not None and sender is None:
-            raise QunxinError("invalid_request", detail="key: needs a sender (from)")
-        self.quotas.take(caller, Quota.SENDS)
-        group = group_of(conversation)
-        command = Post(
-            type=spec.type,
-            conversation=str(conversation),
-            sender=sender,
-            content=encoded,
-            key=key,
-            digest=None if key is None else content_digest(encoded),
-            require=_check_require(require),
-            hint=None if group is None else self.member_cache.hint(group),
-        )
-        try:
-            done = await self.committer.run(command)
-        except QunxinError as error:
-            raise await self.veil(error, caller, group) from None
-        return await self._receipt(conversation, done.result, caller, group)
+        with self.tracer.operation("message.send") as trace:
+            trace.step("type")
+            spec = check_message_type(type)
+            if caller.user is not None and sender is None:
+                sender = caller.user
+            check_access(caller, spec.operation, about=sender)
+            trace.step("routing")
+            conversation = spec.strategy.plan(to, sender)
+            encoded = check_content(text, content, self.settings.max_message_bytes)
+            _check_key(key, sender)
+            self.quotas.take(caller, Quota.SENDS)
+            trace.step("membership")
+            group = group_of(conversation)
+            command = Post(
+                type=spec.type,
+                conversation=str(conversation),
+                sender=sender,
+                content=encoded,
+                key=key,
+                digest=None if key is None else content_digest(encoded),
+                require=_check_require(require),
+                hint=None if group is None else self.member_cache.hint(group),
+            )
+            trace.step("commit")
+            result = await self.commit(command, caller, group)
+            if not isinstance(result, Posted):
+                raise TypeError("the store answered a post with something else")
+            trace.placed(command.conversation, result.position)
+            return await self._receipt(conversation, result, caller, group)
 
     async def _receipt(
-        self, conversation: Conversation, result: object, caller: Caller, group: str | None
+        self, conversation: Conversation, result: Posted, caller: Caller, group: str | None
     ) -> Receipt:
-        if not isinstance(result, Posted):
-            raise TypeError("the store answered a post with something else")
         reach = result.reach
         if group is not None:
             self.member_cache.compare(group, reach)
@@ -298,6 +299,12 @@ class MessageOperations(Core):
             raise QunxinError("user_not_found", user=user)
         if found.state == "erased":
             raise QunxinError("user_erased", user=user)
+
+
+def _check_key(key: str | None, sender: str | None) -> None:
+    check_key(key)
+    if key is not None and sender is None:
+        raise QunxinError("invalid_request", detail="key: needs a sender (from)")
 
 
 def _check_position(value: Any, lowest: int = 1) -> int:

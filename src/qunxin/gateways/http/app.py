@@ -7,6 +7,7 @@ that is raised inside reaches the client as anything else.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
@@ -60,6 +61,7 @@ class Gateway:
         metrics: Callable[[], bytes],
     ) -> None:
         self._observer = engine.observer
+        self._tracer = engine.tracer
         self._settings = settings
         self._sites = SitePolicy(settings.allowed_hosts, settings.allowed_origins)
         services = Services(engine, authenticator)
@@ -79,17 +81,28 @@ class Gateway:
             return
         exchange = Exchange(scope, receive, send, self._settings)
         started = perf_counter()
-        try:
-            await self._answer(exchange, receive, send)
-        finally:
-            seconds = perf_counter() - started
-            self._observer.answered(*exchange.route, exchange.status, seconds)
+        with self._tracer.request(scope["method"], scope["headers"]) as trace:
+            try:
+                await self._answer(exchange, receive, send)
+            finally:
+                seconds = perf_counter() - started
+                self._observer.answered(*exchange.route, exchange.status, seconds)
+                trace.answered(exchange.route[0], exchange.status)
 
     async def _answer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         try:
             await self._serve(exchange, receive, send)
         except QunxinError as error:
             await self._refuse(exchange, error)
+        except asyncio.CancelledError:
+            # Only the server cancels a request, when it stops and has waited long enough. With
+            # this answer the request is over; uvicorn's own would say nothing of what to do.
+            if exchange.answered:
+                raise
+            reading = exchange.method == "GET"
+            await self._refuse(
+                exchange, QunxinError("shutting_down" if reading else "outcome_unknown")
+            )
         except Exception:
             _log.exception("%s %s failed", exchange.method, exchange.scope["path"])
             if exchange.answered:
