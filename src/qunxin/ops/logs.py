@@ -10,10 +10,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from contextvars import ContextVar
 from typing import Final, TextIO
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
+
+REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="")
+"""Of the request that a task works for; whatever it logs carries it."""
 
 _DROPPED: Final = frozenset({"authorization", "content", "secret", "text", "token"})
 _CREDENTIAL: Final = re.compile(
@@ -66,9 +70,17 @@ def _shared() -> list[Processor]:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _add_request,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _drop_private,
     ]
+
+
+def _add_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    request = REQUEST_ID.get()
+    if request:
+        event["request_id"] = request
+    return event
 
 
 def _drop_private(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

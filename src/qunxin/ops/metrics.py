@@ -152,6 +152,8 @@ class Metrics:
         self._disconnects = self._counter("qunxin_disconnects_total")
         self._requests = self._counter("qunxin_http_requests_total")
         self._request_seconds = self._histogram("qunxin_http_request_seconds")
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        """The two of each combination: to look them up by label costs more than to count."""
         self._errors = self._counter("qunxin_answered_errors_total")
         self._watched = {name: self._gauge(name) for name in _WATCHED}
         self._webhook_attempts = self._counter("qunxin_webhook_attempts_total")
@@ -179,8 +181,15 @@ class Metrics:
         self._deliveries.inc(entries * sessions)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        self._requests.labels(route, method, status).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        found = self._answered.get((route, method, status))
+        if found is None:
+            made = (
+                self._requests.labels(route, method, status),
+                self._request_seconds.labels(route),
+            )
+            found = self._answered[route, method, status] = made
+        found[0].inc()
+        found[1].observe(seconds)
 
     def answered_error(self, gateway: str, code: str) -> None:
         self._errors.labels(gateway, code).inc()

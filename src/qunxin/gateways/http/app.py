@@ -32,10 +32,11 @@ from qunxin.gateways.http.problems import HttpStatusError
 from qunxin.gateways.http.settings import HttpSettings
 from qunxin.gateways.operations import Services
 from qunxin.gateways.sites import SitePolicy
+from qunxin.ops.logs import REQUEST_ID
 
 _log = logging.getLogger("qunxin.http")
 
-_CORS_EXPOSED: Final = b"retry-after, content-language"
+_CORS_EXPOSED: Final = b"retry-after, content-language, x-request-id"
 
 
 def build_app(
@@ -80,6 +81,7 @@ class Gateway:
             await self._router(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._settings)
+        REQUEST_ID.set(exchange.request_id)  # of this request's own task
         started = perf_counter()
         with self._tracer.request(scope["method"], scope["headers"]) as trace:
             try:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from qunxin.errors import QunxinError, best_language
 from qunxin.gateways.http.problems import problem_response
+from qunxin.gateways.http.request_ids import request_id_of
 from qunxin.gateways.http.settings import HttpSettings
 
 Header = tuple[bytes, bytes]
@@ -34,6 +35,7 @@ class Exchange:
         "answered",
         "extra",
         "headers",
+        "request_id",
         "route",
         "scope",
         "status",
@@ -47,6 +49,7 @@ class Exchange:
         self.headers: dict[str, str] = {}
         self.extra: list[Header] = []
         self.answered = False
+        self.request_id = request_id_of(scope["headers"])
         self.status = 0
         """Of the answer, once it has begun."""
         self.route = ("other", "other")
@@ -126,7 +129,8 @@ class Exchange:
     async def _start(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         self.answered = True
         self.status = status
-        all_headers = [*headers, *_COMMON, *self.extra]
+        name = (b"x-request-id", self.request_id.encode())
+        all_headers = [*headers, *_COMMON, *self.extra, name]
         if status != HTTPStatus.NO_CONTENT:
             all_headers.append((b"content-length", b"%d" % len(body)))
         await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
