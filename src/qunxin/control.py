@@ -87,6 +87,11 @@ class Control:
         request = self._http.build_request("GET", "/control/facts", timeout=_FACTS_SECONDS)
         return await self._answer(request)
 
+    async def link(self, **fields: Any) -> dict[str, Any]:
+        """A sign-in link to the running server's page, of an owner's `LinkRequest`."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        return await self._answer(self._http.build_request("POST", "/control/link", json=given))
+
     async def backup(self, path: Path) -> AsyncIterator[dict[str, int]]:
         """Write a backup to `path`, telling `bytes` of `total_bytes` on the way; it is whole and
         durable when the iteration ends. Raises `QunxinError`, and leaves no file then."""

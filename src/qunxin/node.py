@@ -17,6 +17,7 @@ from qunxin.folder import DATABASE_NAME, owned_folder, prepare_folder
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.jwks import KeySet
 from qunxin.gateways.keyring import KeyRotation
+from qunxin.gateways.sign_in import SignIn, SignInLinks, session_audience
 from qunxin.observe import Tracer
 from qunxin.ops.metrics import Metrics
 from qunxin.stores.sqlite import SqliteStore
@@ -32,6 +33,7 @@ class Node(msgspec.Struct, frozen=True):
     engine: Engine
     token_keys: KeyRotation
     metrics: Metrics
+    links: SignInLinks
 
     @property
     def database(self) -> Path:
@@ -49,6 +51,13 @@ class Node(msgspec.Struct, frozen=True):
         )
         self.token_keys.follow(made.use_keys)
         return made
+
+    def sign_in(self, tokens: Authenticator) -> SignIn:
+        """The page's door, which gives out `tokens` to browsers that are signed in."""
+        audience = session_audience(self.settings.token_audience)
+        sessions = Authenticator(self.engine, self.token_keys.current, audience=audience)
+        self.token_keys.follow(sessions.use_keys)
+        return SignIn(self.engine, self.links, tokens, sessions)
 
 
 @asynccontextmanager
@@ -75,7 +84,7 @@ async def open_node(settings: Settings, tracer: Tracer | None = None) -> AsyncIt
         token_keys = KeyRotation(folder)
         _watch(metrics, engine, folder / DATABASE_NAME)
         async with engine:
-            yield Node(settings, folder, engine, token_keys, metrics)
+            yield Node(settings, folder, engine, token_keys, metrics, SignInLinks())
 
 
 def _watch(metrics: Metrics, engine: Engine, database: Path) -> None:

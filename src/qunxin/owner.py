@@ -7,11 +7,13 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -22,6 +24,7 @@ from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, build_app
 from qunxin.gateways.http.problems import problem_response
+from qunxin.gateways.sign_in import LINK_SECONDS
 from qunxin.node import Node
 from qunxin.records import encode_record
 
@@ -37,6 +40,21 @@ class OwnerAuthenticator(Authenticator):
 
 class BackupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str
+
+
+class LinkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For whom a link is made (None: a new account), for how long, and which address it begins
+    with where that is not the node's own."""
+
+    user: str | None = None
+    seconds: Annotated[int, Meta(ge=1, le=24 * 3600)] = LINK_SECONDS
+    url: str | None = None
+
+
+def link_address(url: str, secret: str, user: str | None) -> str:
+    """The address that a person opens. What follows the # never leaves the browser: it stands in
+    no proxy's log, and a fetch ahead of the click cannot use it up."""
+    return f"{url.rstrip('/')}/#link={secret}" + ("" if user is None else f"&user={user}")
 
 
 def build_owner_app(node: Node, facts: Mapping[str, Any]) -> Starlette:
@@ -56,6 +74,7 @@ def build_owner_app(node: Node, facts: Mapping[str, Any]) -> Starlette:
             Route("/control/token-keys", door.token_keys),
             Route("/control/token-keys", door.rotate_token_keys, methods=["POST"]),
             Route("/control/token-keys/{id}", door.retire_token_key, methods=["DELETE"]),
+            Route("/control/link", door.link, methods=["POST"]),
             Mount("/", api),
         ]
     )
@@ -91,10 +110,7 @@ class _Door:
         try:
             change()
         except QunxinError as error:
-            status, headers, body = problem_response(error, "en")
-            response = Response(body, status)
-            response.raw_headers += headers
-            return response
+            return _refusal(error)
         return await self.token_keys(request)
 
     async def backup(self, request: Request) -> Response:
@@ -103,8 +119,37 @@ class _Door:
         lines = _backup_lines(self._node, Path(asked.path))
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
+    async def link(self, request: Request) -> Response:
+        """A link to the page that works once, for an account that may act or for a new one."""
+        try:
+            made = await self._make_link(await request.body())
+        except QunxinError as error:
+            return _refusal(error)
+        return Response(msgspec.json.encode(made), HTTPStatus.CREATED)
+
+    async def _make_link(self, body: bytes) -> dict[str, Any]:
+        try:
+            asked = msgspec.json.decode(body, type=LinkRequest)
+        except msgspec.DecodeError as error:
+            raise QunxinError("invalid_request", detail=str(error)) from None
+        if self._facts["url"] is None:
+            detail = "no server runs on this folder, and a link ends with its server"
+            raise QunxinError("invalid_request", detail=detail)
+        if asked.user is not None:
+            await self._node.engine.sign_in(asked.user, None)
+        secret, link = self._node.links.make(asked.user, asked.seconds)
+        address = link_address(asked.url or self._facts["url"], secret, asked.user)
+        return {"link": address, "user": asked.user, "expires": link.expires_ms}
+
     async def export(self, _request: Request) -> Response:
         return StreamingResponse(export_parts(self._node), media_type="application/x-ndjson")
+
+
+def _refusal(error: QunxinError) -> Response:
+    status, headers, body = problem_response(error, "en")
+    response = Response(body, status)
+    response.raw_headers += headers
+    return response
 
 
 async def export_parts(node: Node) -> AsyncGenerator[bytes, None]:

@@ -32,7 +32,7 @@ from qunxin.node import Node, try_node
 from qunxin.observe import Tracer
 from qunxin.ops.manager import tell_manager
 from qunxin.ops.traces import open_tracer
-from qunxin.owner import build_owner_app
+from qunxin.owner import build_owner_app, link_address
 
 _log = logging.getLogger("qunxin.server")
 
@@ -59,10 +59,11 @@ class ServerFacts(msgspec.Struct, frozen=True):
         return {"event": "ready", **msgspec.structs.asdict(self)}
 
 
-async def serve_node(settings: Settings, announce: Callable[[ServerFacts], None]) -> None:
+async def serve_node(settings: Settings, announce: Callable[[ServerFacts, str], None]) -> None:
     """Run a node until SIGINT or SIGTERM; returns when it has stopped in order.
 
-    `announce` is called once, when the node takes requests. On a signal the node takes no new
+    `announce` is called once, when the node takes requests, with the facts and with a link that
+    lets one person sign in to the page with a new account. On a signal the node takes no new
     connections, answers what was accepted, tells sessions to come back, and stops within
     `shutdown_timeout_seconds`; a second signal stops it at once. Raises `cannot_start` where the
     port is in use or another process owns the folder.
@@ -84,7 +85,7 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts], None]
         public = _public_server(node, others)
         await stack.enter_async_context(_serving(public, listeners, stopping))
         _log.info("ready on %s", facts.url)
-        announce(facts)
+        announce(facts, link_address(facts.url, node.links.make(None)[0], None))
         tell_manager("READY=1")
         await stopping.wait()
         tell_manager("STOPPING=1")
@@ -259,7 +260,8 @@ def _public_server(node: Node, others: KeySet | None) -> _Server:
     settings = node.settings
     authenticator = node.authenticator(Authenticator, others)
     http = settings.part(HttpSettings)
-    app = build_app(node.engine, authenticator, http, node.metrics.render)
+    sign_in = node.sign_in(authenticator)
+    app = build_app(node.engine, authenticator, http, node.metrics.render, sign_in)
     limits = ClientLimits(settings.part(AddressSettings), asyncio.get_running_loop().time)
     realtime = RealtimeGateway(
         node.engine, authenticator, settings.part(RealtimeSettings), limits=limits

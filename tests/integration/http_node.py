@@ -13,10 +13,11 @@ import httpx
 import uvicorn
 
 from qunxin.engine import Engine
-from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.auth import DEFAULT_AUDIENCE, Authenticator
 from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.http import HttpSettings, build_app, http_protocol
 from qunxin.gateways.keyring import TokenKeys, new_key
+from qunxin.gateways.sign_in import SignIn, SignInLinks, session_audience
 
 METRICS = "# HELP qunxin_测试 metrics\nqunxin_test 1\n".encode()
 
@@ -29,6 +30,7 @@ class HttpNode(NamedTuple):
     port: int
     key: str
     api: httpx.AsyncClient
+    links: SignInLinks
 
     @property
     def url(self) -> str:
@@ -71,14 +73,17 @@ async def http_node(
     """The gateway over `engine` while the block runs."""
     settings = settings or HttpSettings()
     key = new_key()
-    authenticator = Authenticator(engine, TokenKeys(active=key.id, keys=(key,)))
-    app = build_app(engine, authenticator, settings, lambda: METRICS)
+    keys = TokenKeys(active=key.id, keys=(key,))
+    authenticator, links = Authenticator(engine, keys), SignInLinks()
+    sessions = Authenticator(engine, keys, audience=session_audience(DEFAULT_AUDIENCE))
+    sign_in = SignIn(engine, links, authenticator, sessions)
+    app = build_app(engine, authenticator, settings, lambda: METRICS, sign_in)
     async with serving(app, settings) as port:
         secret = (await engine.create_key("测试 tests")).key
         headers = {"Authorization": f"Bearer {secret}"}
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as api:
-            yield HttpNode(engine, authenticator, port, secret, api)
+            yield HttpNode(engine, authenticator, port, secret, api, links)
 
 
 @asynccontextmanager

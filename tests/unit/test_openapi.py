@@ -16,7 +16,7 @@ from qunxin.gateways.http.pages import pages
 from qunxin.gateways.operations import OPERATIONS
 
 DESCRIPTION: dict[str, Any] = json.loads(pages()["/openapi.json"].body)
-PAGE = pages()["/"].body.decode()
+PAGE = pages()["/docs"].body.decode()
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,7 @@ or not.
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings.""",
 )
 _COMMANDS: Final = (
-    *("serve", "replay", "user", "group", "send", "token", "key", "webhook"),
+    *("serve", "replay", "user", "group", "send", "link", "token", "key", "webhook"),
     *("backup", "restore", "export", "import", "doctor", "systemd"),
 )
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from dataclasses import field, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -91,22 +92,24 @@ def serve(
         settings = load_settings(given, config=config)
         configure_logs(settings.log_format, settings.log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_node(settings, lambda facts: announce(output, settings, facts)))
+            runner.run(serve_node(settings, partial(announce, output, settings)))
 
 
 serve.__annotations__["flags"] = Flags
 app.default(serve)
 
 
-def announce(output: Output, settings: Settings, facts: ServerFacts) -> None:
-    """Say where the node is, and how to make a key and a token."""
+def announce(output: Output, settings: Settings, facts: ServerFacts, link: str) -> None:
+    """Say where the node is, how to sign in to its page, and how to make a key and a token."""
     program = _program()
     data = "" if settings.data == "qunxin-data" else f" --data {shlex.quote(settings.data)}"
     output.result(
-        facts.as_json(),
+        {**facts.as_json(), "link": link},
         f"Qunxin 群信 {facts.version} is ready. Ctrl-C stops it.",
         "",
         f"  Page      {facts.url}/",
+        f"  Sign in   {link}",
+        "            (once, within 15 minutes, with a new account)",
         f"  Realtime  {facts.websocket_url}",
         f"  Data      {facts.data}",
         "",
@@ -119,6 +122,7 @@ def announce(output: Output, settings: Settings, facts: ServerFacts) -> None:
         "Or without HTTP, and without a key:",
         "",
         f"  {program} user create bob{data}",
+        f"  {program} link bob{data}    (a link to the page, for bob)",
         f"  {program} --help",
     )
 

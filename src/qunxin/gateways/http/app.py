@@ -29,8 +29,10 @@ from qunxin.gateways.http.endpoints import (
 )
 from qunxin.gateways.http.exchange import Exchange
 from qunxin.gateways.http.problems import HttpStatusError
+from qunxin.gateways.http.sessions import session_routes
 from qunxin.gateways.http.settings import HttpSettings
 from qunxin.gateways.operations import Services
+from qunxin.gateways.sign_in import SignIn
 from qunxin.gateways.sites import SitePolicy
 from qunxin.ops.logs import REQUEST_ID
 
@@ -44,11 +46,12 @@ def build_app(
     authenticator: Authenticator,
     settings: HttpSettings,
     metrics: Callable[[], bytes],
+    sign_in: SignIn | None = None,
 ) -> ASGIApp:
     """The gateway as an ASGI application for `http` scopes (a `websocket` is closed unopened).
-    `metrics` renders the metrics in Prometheus' text format. The engine's life is its owner's:
-    nothing is opened or closed here."""
-    return Gateway(engine, authenticator, settings, metrics)
+    `metrics` renders the metrics in Prometheus' text format. Without `sign_in` nobody can sign in
+    to the page. The engine's life is its owner's: nothing is opened or closed here."""
+    return Gateway(engine, authenticator, settings, metrics, sign_in)
 
 
 class Gateway:
@@ -60,6 +63,7 @@ class Gateway:
         authenticator: Authenticator,
         settings: HttpSettings,
         metrics: Callable[[], bytes],
+        sign_in: SignIn | None,
     ) -> None:
         self._observer = engine.observer
         self._tracer = engine.tracer
@@ -71,6 +75,7 @@ class Gateway:
                 *operation_routes(services, authenticator, settings),
                 *health_routes(engine, metrics),
                 *page_routes(),
+                *(() if sign_in is None else session_routes(sign_in, settings)),
             ],
             redirect_slashes=False,
             default=Endpoint({}),

@@ -1,0 +1,256 @@
+// The page at /: the list of conversations beside the open one.
+
+import { Chat } from "/qunxin.js";
+import { face, h, iconButton, mark, sync } from "/assets/dom.js";
+import { ledger, members, newConversation } from "/assets/dialogs.js";
+import { preview } from "/assets/entries.js";
+import { Log } from "/assets/log.js";
+import { Names } from "/assets/names.js";
+import { getToken, linkCard, outsideCard, signOut, takeLink } from "/assets/sign_in.js";
+import { language, shortTime, switchLanguage, t } from "/assets/texts.js";
+
+const PROBLEM_MS = 8_000;
+const PREVIEWS = 30;
+
+class Page {
+  #chat = new Chat({ getToken, language });
+  #names = new Names(this.#chat);
+  #open = null;
+  #drawing = false;
+  #previewed = new Set();
+  #log = new Log(this.#chat, this.#names, {
+    onProblem: (error) => this.#say(error.code === 0 ? t("waiting") : t("failed", { reason: error.message })),
+    openLedger: (conversation, position) => ledger(this.#chat, this.#names, conversation, position),
+  });
+  #state = h("p", { class: "state", role: "status", hidden: true });
+  #list = h("ul", { class: "list", "aria-label": t("title") });
+  #nothing = h("div", { class: "nothing", hidden: true }, mark(), h("strong", {}, t("nothingYet")), h("span", {}, t("nothingYetHint")),
+    h("button", { type: "button", class: "main", onclick: () => this.#startNew() }, t("newTalk")));
+  #who = h("div", { class: "grow" });
+  #title = h("h1", { class: "one-line" });
+  #subtitle = h("p", { class: "quiet small one-line" });
+  #peopleButton = iconButton("people", t("members"), () => members(this.#chat, this.#names, this.#open.slice("group:".length)));
+  #problem = h("p", { class: "problem", role: "alert", hidden: true });
+  #draft = h("textarea", { name: "text", rows: 1, dir: "auto", maxlength: 60_000, enterkeyhint: "send", autocomplete: "off" });
+  #form = h("form", { onsubmit: (event) => { event.preventDefault(); this.#send(); } }, this.#draft, iconButton("send", t("send"), () => this.#send(), { class: "icon main" }));
+  #closed = h("p", { class: "closed", hidden: true });
+  #app = h("main", { class: "app" });
+
+  start() {
+    this.#build();
+    for (const event of ["state", "conversations", "outbox", "entry"]) {
+      this.#chat.addEventListener(event, () => this.#draw());
+    }
+    this.#names.addEventListener("change", () => this.#draw());
+    this.#chat.addEventListener("reload", ({ detail }) => this.#log.forget(detail.conversation));
+    this.#chat.addEventListener("state", () => this.#stateChanged());
+    addEventListener("hashchange", () => this.#show(decodeURIComponent(location.hash.slice(1)) || null));
+    this.#draft.addEventListener("input", () => this.#keepDraft());
+    this.#draft.addEventListener("keydown", (event) => {
+      const plainEnter = event.key === "Enter" && !event.shiftKey && !event.isComposing;
+      if (!plainEnter) return;
+      event.preventDefault();
+      this.#send();
+    });
+    this.#chat.start();
+  }
+
+  #build() {
+    const side = h("nav", { class: "side", "aria-label": t("title") },
+      h("div", { class: "bar" }, mark(), h("h1", { class: "grow" }, "Qunxin 群信"), iconButton("plus", t("newTalk"), () => this.#startNew())),
+      this.#state,
+      h("div", { class: "list-place" }, this.#nothing, this.#list),
+      h("div", { class: "me" }, this.#who,
+        h("button", { type: "button", class: "plainly small", onclick: switchLanguage }, t("language")),
+        iconButton("out", t("signOut"), signOut)));
+    this.#app.append(side, h("div", { class: "talk" }));
+    document.body.replaceChildren(this.#app);
+    this.#drawEmpty();
+  }
+
+  #drawEmpty() {
+    this.#app.lastChild.replaceChildren(
+      h("div", { class: "nothing" }, mark(), h("strong", {}, t("pick")), h("span", {}, t("pickHint")),
+        h("a", { class: "small", href: "/docs" }, t("api"))));
+    this.#app.lastChild.classList.add("empty");
+  }
+
+  #drawTalk() {
+    this.#app.lastChild.classList.remove("empty");
+    this.#app.lastChild.replaceChildren(
+      h("header", { class: "bar" },
+        iconButton("back", t("back"), () => { location.hash = ""; }, { class: "icon back" }),
+        h("div", { class: "grow" }, this.#title, this.#subtitle), this.#peopleButton),
+      this.#log.element,
+      h("div", { class: "compose" }, this.#problem, this.#form, this.#closed));
+  }
+
+  // --- what is shown ---
+
+  #show(name) {
+    if (name === this.#open) return;
+    const had = this.#open !== null;
+    this.#open = name;
+    this.#app.classList.toggle("open", name !== null);
+    if (name === null) this.#drawEmpty();
+    else {
+      if (!had) this.#drawTalk();
+      this.#draft.value = localStorage.getItem(this.#draftName) ?? "";
+      this.#problem.hidden = true;
+      this.#log.show(name);
+      if (matchMedia("(hover: hover)").matches) this.#draft.focus();
+    }
+    this.#draw();
+  }
+
+  #stateChanged() {
+    const { state, end } = this.#chat;
+    if (state === "ended") {
+      if (end.reason === "signed out") return document.body.replaceChildren(outsideCard());
+      this.#state.replaceChildren(h("span", {}, t("ended", { reason: end.reason }), " ", t("endedHint")));
+    } else this.#state.textContent = state === "connected" ? "" : t(state === "waiting" ? "waiting" : "connecting");
+    this.#state.hidden = state === "connected";
+    this.#state.classList.toggle("ended", state === "ended");
+    if (state !== "connected") return;
+    this.#log.refresh(this.#open);
+    if (this.#open === null && location.hash.length > 1) this.#show(decodeURIComponent(location.hash.slice(1)));
+    this.#loadPreviews();
+  }
+
+  // Many events of one turn are drawn once.
+  #draw() {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    queueMicrotask(() => {
+      this.#drawing = false;
+      this.#drawList();
+      this.#drawHead();
+      this.#log.draw();
+    });
+  }
+
+  #rows() {
+    const rows = [...this.#chat.conversations.values()].filter((row) => !row.conversation.startsWith("inbox:"));
+    return rows.filter((row) => row.head > 0 || !row.conversation.startsWith("broadcast:")).sort((a, b) => b.time - a.time);
+  }
+
+  #drawList() {
+    const rows = this.#rows();
+    this.#nothing.hidden = rows.length > 0 || this.#chat.state !== "connected";
+    sync(this.#list, rows.map((row) => {
+      const facts = [this.#titleOf(row.conversation), this.#lastOf(row), shortTime(row.time), row.unread, row.conversation === this.#open];
+      return [row.conversation, facts.join("\n"), () => this.#listItem(row, ...facts)];
+    }));
+    if (this.#chat.user) {
+      const name = this.#names.of(this.#chat.user);
+      if (this.#who.dataset.name !== name) {
+        this.#who.dataset.name = name;
+        this.#who.replaceChildren(h("div", { class: "one-line" }, h("strong", {}, h("bdi", {}, name))), h("div", { class: "quiet small one-line" }, this.#chat.user));
+      }
+    }
+    const unread = rows.reduce((sum, row) => sum + row.unread, 0);
+    document.title = `${unread ? `(${unread}) ` : ""}Qunxin 群信`;
+  }
+
+  #listItem(row, title, last, time, unread, current) {
+    const kind = row.conversation.startsWith("private:") ? "round" : "";
+    return h("li", {}, h("button", { type: "button", "aria-current": current ? "true" : null, onclick: () => { location.hash = encodeURIComponent(row.conversation); } },
+      face(row.conversation, title, kind),
+      h("span", { class: "name one-line" }, h("bdi", {}, title)),
+      h("time", { datetime: new Date(row.time).toISOString() }, time),
+      h("span", { class: "last one-line" }, h("bdi", {}, last)),
+      unread > 0 ? h("span", { class: "badge", "aria-label": t("unread", { n: unread }) }, unread > 999 ? "999+" : unread) : h("span")));
+  }
+
+  #titleOf(name) {
+    const row = this.#chat.conversations.get(name);
+    if (name.startsWith("broadcast:")) return t("broadcasts");
+    if (name.startsWith("private:")) return row?.name || this.#names.of(this.#otherIn(name));
+    return row?.name || name.slice(name.indexOf(":") + 1);
+  }
+
+  #otherIn(name) {
+    const [a, b] = name.slice("private:".length).split("~");
+    return a === this.#chat.user ? b : a;
+  }
+
+  #lastOf(row) {
+    if (!row.last) return row.ended ? this.#closedText(row) : "";
+    const text = preview(row.last, this.#names);
+    if (row.last.recalled || row.conversation.startsWith("private:") || !row.last.from) return text;
+    return `${row.last.from === this.#chat.user ? t("you") : this.#names.of(row.last.from)}: ${text}`;
+  }
+
+  #drawHead() {
+    if (!this.#open) return;
+    const row = this.#chat.conversations.get(this.#open);
+    const kind = this.#open.slice(0, this.#open.indexOf(":"));
+    const title = this.#titleOf(this.#open);
+    this.#title.textContent = title;
+    this.#subtitle.textContent = kind === "group" ? this.#open.slice("group:".length) : t(kind === "private" ? "private" : "broadcast");
+    const closed = kind === "broadcast" ? t("closedBroadcast") : row?.ended && this.#closedText(row);
+    this.#peopleButton.hidden = kind !== "group" || Boolean(closed);
+    this.#form.hidden = Boolean(closed);
+    this.#closed.hidden = !closed;
+    this.#closed.textContent = closed || "";
+    this.#draft.placeholder = t("write");
+    this.#draft.setAttribute("aria-label", t("writeTo", { name: title }));
+  }
+
+  #closedText(row) {
+    return t(`closed${row.ended[0].toUpperCase()}${row.ended.slice(1)}`);
+  }
+
+  async #loadPreviews() {
+    for (const row of this.#rows().slice(0, PREVIEWS)) {
+      if (row.last || this.#previewed.has(row.conversation)) continue;
+      this.#previewed.add(row.conversation);
+      try {
+        const page = await this.#chat.call("conversation.entries", { conversation: row.conversation, limit: 10 });
+        row.last ??= page.entries.findLast((entry) => entry.content || entry.recalled);
+      } catch {
+        this.#previewed.delete(row.conversation); // again after the next connect
+        return;
+      }
+      this.#draw();
+    }
+  }
+
+  #say(text) {
+    this.#problem.textContent = text;
+    this.#problem.hidden = false;
+    setTimeout(() => { this.#problem.hidden = true; }, PROBLEM_MS);
+  }
+
+  // --- what is done ---
+
+  #startNew() {
+    newConversation(this.#chat, (name) => { location.hash = encodeURIComponent(name); });
+  }
+
+  get #draftName() {
+    return `qunxin:${this.#chat.user}:draft:${this.#open}`;
+  }
+
+  #keepDraft() {
+    if (this.#draft.value) localStorage.setItem(this.#draftName, this.#draft.value);
+    else localStorage.removeItem(this.#draftName);
+  }
+
+  #send() {
+    const text = this.#draft.value;
+    if (!text.trim() || !this.#open) return;
+    const [type] = this.#open.split(":", 1);
+    const to = type === "private" ? this.#otherIn(this.#open) : this.#open.slice(type.length + 1);
+    this.#log.send({ type, to, text });
+    this.#draft.value = "";
+    this.#keepDraft();
+    this.#draft.focus();
+  }
+}
+
+document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+const link = takeLink();
+const start = () => new Page().start();
+if (link) document.body.replaceChildren(linkCard(link, start));
+else start();
