@@ -88,19 +88,21 @@ def start_ceiling(folder: Path, core: int | None) -> ServerProcess:
         return ServerProcess("ceiling", command, port, folder / "ceiling.log")
 
 
-def start_qunxin(folder: Path, core: int | None) -> ServerProcess:
+def start_qunxin(folder: Path, core: int | None, *options: str) -> ServerProcess:
     port = free_port()
     data = folder / "data"
     command = [sys.executable, "-m", "qunxin", "serve", "--data", str(data), "--port", str(port)]
-    command += ["--user-sends-per-minute", "0"]
+    command += ["--user-sends-per-minute", "0", *options]
     with on_core(core):
         return ServerProcess("qunxin", command, port, folder / "qunxin.log")
 
 
-def create_key(folder: Path) -> str:
-    """A new API key of the server whose data folder is in `folder`."""
+def create_key(folder: Path, *scopes: str) -> str:
+    """A new API key of the server whose data folder is in `folder`, with the usual scopes or
+    those named."""
     command = [sys.executable, "-m", "qunxin", "key", "create", "bench"]
     command += ["--data", str(folder / "data"), "--json"]
+    command += [part for scope in scopes for part in ("--scope", scope)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     key: str = json.loads(done.stdout.strip().splitlines()[-1])["key"]
     return key

@@ -563,10 +563,11 @@ class Store(RecordStore, Protocol):
         cursor: str | None = None,
         limit: int = 100,
         without: Sequence[str] = (),
+        counted: bool = True,
     ) -> LedgerPage | None:
         """The ledger of one message; None where there is no such message. Counts cover the whole
-        audience whatever `state` is asked for, the users in `without` left out everywhere. An
-        event has no ledger."""
+        audience whatever `state` is asked for, the users in `without` left out everywhere; they
+        are left empty where not `counted`, which spares reading all. An event has no ledger."""
         ...
 
     async def read_api_keys(self) -> tuple[ApiKey, ...]: ...
@@ -576,16 +577,14 @@ class Store(RecordStore, Protocol):
         ...
 
     async def read_outbox(self, after: int, *, limit: int = 500) -> OutboxPage:
-        """The entries of all conversations in the order of their commits, at most `limit` (it
-        may be fewer, or none, while `through` is below `head`).
+        """The entries of all conversations in the order of their commits, `limit` at most; a page
+        may be empty while `through` is below `head`.
 
-        The log itself is the outbox: an entry has its place in it by the transaction that made
-        it, so a send pays nothing for it. Serials rise; within a conversation they rise with the
-        positions. Once a serial was in a page, or below the `through` of one, no entry ever
-        appears below it. One writer whose rows grow at the end gives that by itself. A store
-        with several writers, where a lower number may become visible after a higher one, must
-        read only below the oldest transaction that is still open (on PostgreSQL: rows ordered by
-        transaction id, then number, with an id below `pg_snapshot_xmin`).
+        The log itself is the outbox, so a send pays nothing for it. Serials rise, within a
+        conversation with the positions, and once a page reached `through` no entry ever appears
+        at or below it. One writer whose rows grow at the end gives that by itself. A store with
+        several writers must read only below its oldest open transaction (on PostgreSQL: rows
+        ordered by transaction id, then number, with an id below `pg_snapshot_xmin`).
         """
         ...
 

@@ -170,6 +170,20 @@ async def test_many_offline_members_are_read_on_in_the_ledger(
     assert sorted(offline["users"] + [one.user for one in rest.deliveries]) == sorted(users)
 
 
+async def test_very_large_groups_are_not_counted(
+    engine: Engine, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their members who are not connected are estimated, so that an event costs no reading of every
+    cursor; names are as exact as ever."""
+    monkeypatch.setattr("qunxin.gateways.webhooks.events.COUNTED_MEMBERS", 3)
+    await engine.put_user("sue", state="suspended")
+    async with sending(engine, receiver):
+        await say(engine, "tea", "人山人海 🏔️")
+        await receiver.until_taken(1)
+    offline = receiver.taken[0].event["data"]["offline"]
+    assert offline == {"count": 3, "users": ["bo.2", "cy"], "next": None}
+
+
 async def test_receiver_that_is_down(engine: Engine, receiver: Receiver) -> None:
     """Nothing is lost and each conversation keeps its order; the status says what is wrong and
     since when."""

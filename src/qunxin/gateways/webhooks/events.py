@@ -25,6 +25,9 @@ from qunxin.model import (
 from qunxin.store import OutboxItem
 from qunxin.wire.entries import encode_entry
 
+COUNTED_MEMBERS: Final = 10_000
+"""In larger groups `offline` is not counted: that would read every cursor for every event."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -45,6 +48,7 @@ class Offline(msgspec.Struct, frozen=True):
     """Who has not got a message and has no connected device that is being given it."""
 
     count: int
+    """In groups above `COUNTED_MEMBERS` an estimate from the members there are now."""
     users: tuple[str, ...]
     """The first 100."""
     next: str | None
@@ -91,7 +95,7 @@ class EventReader:
         entry = page.entries[0]
         body = msgspec.Raw(encode_entry(entry))
         facts = await self._facts(item.conversation)
-        offline = await self._offline(entry)
+        offline = await self._offline(entry, facts.members or 0)
         moment = datetime.fromtimestamp(entry.time / 1000, UTC)
         stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         data = EventData(self._engine.epoch, facts, body, offline)
@@ -112,22 +116,27 @@ class EventReader:
             return ConversationFacts(name, kind, group)
         return ConversationFacts(name, kind, group, found.name, found.members)
 
-    async def _offline(self, entry: Entry) -> Offline | None:
+    async def _offline(self, entry: Entry, members: int) -> Offline | None:
         if not entry.is_message or entry.recalled is not None:
             return None
         name, position = entry.conversation, entry.position
+        connected = self._engine.connected_to(name, position)
+        counted = members <= COUNTED_MEMBERS
         async with self._one_ledger:
             page = await self._engine.store.list_deliveries(
                 name,
                 position,
                 state=DeliveryState.QUEUED,
                 limit=NAMED_LIMIT,
-                without=self._engine.connected_to(name, position),
+                without=connected,
+                counted=counted,
             )
         if page is None:
             return None
         users = tuple(one.user for one in page.deliveries)
-        return Offline(page.counts[DeliveryState.QUEUED], users, _next(entry, page.next_cursor))
+        most = max(len(users), members - len({*connected, entry.sender}))
+        count = page.counts[DeliveryState.QUEUED] if counted else most
+        return Offline(count, users, _next(entry, page.next_cursor))
 
 
 def _next(entry: Entry, cursor: str | None) -> str | None:

@@ -155,8 +155,9 @@ class SqliteStore:
         cursor: str | None = None,
         limit: int = 100,
         without: Sequence[str] = (),
+        counted: bool = True,
     ) -> LedgerPage | None:
-        asked = ledger.LedgerRead(conversation, position, state, cursor, limit, without)
+        asked = ledger.LedgerRead(conversation, position, state, cursor, limit, without, counted)
         return await self._read(lambda db: ledger.list_deliveries(db, asked))
 
     async def read_api_keys(self) -> tuple[ApiKey, ...]:

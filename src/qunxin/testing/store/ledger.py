@@ -64,6 +64,10 @@ class LedgerSuite(StoreBase):
         assert page is not None
         assert page.counts == {QUEUED: 2, DELIVERED: 0, READ: 0, UNREACHABLE: 0}
         assert [one.user for one in page.deliveries] == ["cy", "eve"]
+        uncounted = await chat.store.list_deliveries("group:tea", 2, state=QUEUED, counted=False)
+        assert uncounted is not None
+        assert uncounted.counts == {}
+        assert [one.user for one in uncounted.deliveries] == ["bo", "cy", "eve"]
 
     async def test_proof_outlives_suspension(self, chat: Chat) -> None:
         """What was delivered stays delivered when the member is suspended afterwards."""
