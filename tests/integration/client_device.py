@@ -21,6 +21,7 @@ class Program:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.events: list[Event] = []
+        self._reached: dict[str, int] = {}
         self._changed = asyncio.Condition()
         self.handling: Callable[[Event], Any] | None = None
 
@@ -30,6 +31,8 @@ class Program:
     async def _take(self, event: Event) -> None:
         async with self._changed:
             self.events.append(event)
+            if isinstance(event, Entry):
+                self._reached[event.conversation] = event.position
             self._changed.notify_all()
         if self.handling is not None:
             await self.handling(event)
@@ -45,13 +48,9 @@ class Program:
 
     async def has(self, conversation: str, position: int) -> None:
         """Return once the program was handed everything of `conversation` up to `position`."""
-        await self.until(
-            lambda event: (
-                isinstance(event, Entry)
-                and event.conversation == conversation
-                and event.position >= position
-            )
-        )
+        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
+            while self._reached.get(conversation, 0) < position:
+                await self._changed.wait()
 
     def entries(self, conversation: str) -> list[Entry]:
         return [

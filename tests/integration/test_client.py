@@ -114,8 +114,18 @@ async def test_a_refusal_that_nobody_waits_for_comes_as_an_event(
         told = await alice.until(lambda event: isinstance(event, Unsent))
         assert isinstance(told, Unsent)
         assert (told.key, told.error.code) == ("k", "group_not_found")
-    async with connect(node.url, "no token is needed for this", outbox=file) as client:
+    async with connect(node.url, node.token("alice"), outbox=file) as client:
         assert client.unsent == 0
+        await client.post("group", "nowhere", WORDS, key="谁也没听到")
+        await client.wait_sent()
+    async with connect(node.url, node.token("alice"), outbox=file) as client:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            told = await anext(client)
+        assert isinstance(told, Unsent)
+        assert (told.key, told.error.text()) == ("谁也没听到", "There is no such group")
+    async with running(node, "alice", file) as alice:
+        await alice.has(TEA, (await alice.client.send("group", "tea", WORDS)).position)
+        assert not any(isinstance(event, Unsent) for event in alice.events)
 
 
 async def test_an_advised_repeat_is_made(node: RealtimeNode, monkeypatch: Any) -> None:
@@ -268,25 +278,27 @@ async def test_a_stay_that_passed_while_away_is_loaded(node: RealtimeNode, tmp_p
         assert TEA not in [row.conversation for row in carol.client.conversations]
 
 
-async def test_many_conversations_are_followed(tmp_path: Path) -> None:
-    """More than a connection begins with: the others are subscribed on demand."""
-    async with qunxin.open(
-        tmp_path / "chat.db", settings=EngineSettings(recent_conversations=20)
-    ) as engine:
-        await _populate(engine)
-        groups = [f"g{number}" for number in range(60)]
+async def test_500_conversations_are_followed(engine: Engine) -> None:
+    """More than a connection begins with: the others are subscribed on demand, and each goes on
+    where it stood after a cut."""
+    await _populate(engine)
+    groups = [f"g{number}" for number in range(500)]
+    put = (
+        engine.put_group(group, name=f"群 {group}", owner="alice", members=("bob",))
+        for group in groups
+    )
+    await asyncio.gather(*put)
+    async with realtime_node(engine) as node, running(node, "bob") as bob:
+        for position in (2, 3):
+            await asyncio.gather(
+                *(engine.send("group", group, sender="alice", text=WORDS) for group in groups)
+            )
+            for group in groups:
+                await bob.has(f"group:{group}", position)
+            cut(node)
         for group in groups:
-            await engine.put_group(group, name=f"群 {group}", owner="alice", members=("bob",))
-        async with realtime_node(engine) as node, running(node, "bob") as bob:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while not all(bob.client.follows(f"group:{group}") for group in groups):
-                    await bob.client._changed.wait()
-            for group in groups:
-                await engine.send("group", group, sender="alice", text=WORDS)
-            for group in groups:
-                await bob.has(f"group:{group}", 2)
-                assert bob.positions(f"group:{group}") == [1, 2]
-            assert len(bob.client.conversations) >= len(groups)
+            assert bob.positions(f"group:{group}") == [1, 2, 3]
+        assert len(bob.client.conversations) >= len(groups)
 
 
 # --- recall -----------------------------------------------------------------------------------

@@ -70,11 +70,12 @@ class Client(Operations):
             max_reconnect_seconds=max_reconnect_seconds,
             ssl=ssl,
         )
-        self._outbox = Outbox(self._file, self._send_once, self._tell)
+        self._outbox = Outbox(self._file, self._send_once, self._tell, self._failed)
         self._positions = positions
         self._patience_seconds = patience_seconds
         self._tasks = TaskSet(self._failed)
         self._in_hand: Handed | None = None
+        self._handling = False
         self._owner = ""
         self._closed = False
 
@@ -107,11 +108,11 @@ class Client(Operations):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Without an error, the event in hand counts as done. What is in the outbox stays in its
-        file."""
+        """Without an error, the event in hand counts as done, unless `run` is still at it. What
+        is in the outbox stays in its file."""
         self._closed = True
         try:
-            if kind is None:
+            if kind is None and not self._handling:
                 await self._finish()
         finally:
             await self._tasks.close()
@@ -220,27 +221,28 @@ class Client(Operations):
     async def __anext__(self) -> Event:
         """The next event. Ends when the client is closed; raises the error for which the server
         will not have this user any more."""
-        await self._finish()
-        while True:
+        while not self._closed:
+            await self._finish()
             item = self._receiver.inflow.take()
             if isinstance(item, Handed):
                 return self._hand(item)
             if item is not None:
                 await item()
-            elif self._closed:
-                raise StopAsyncIteration
             elif self._keeper.error is not None:
                 raise self._keeper.error
             else:
                 await self._changed.wait()
+        raise StopAsyncIteration
 
     async def run(self, handle: Callable[[Event], Awaitable[None] | None]) -> None:
         """Call `handle` with one event after the other. What it raises comes out here, and its
         event comes again at the next start."""
         async for event in self:
+            self._handling = True
             handling = handle(event)
             if handling is not None:
                 await handling
+            self._handling = False
 
     def _hand(self, item: Handed) -> Event:
         self._receiver.hand(item)

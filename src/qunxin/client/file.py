@@ -185,7 +185,8 @@ class ClientFile:
     def _open(self) -> Contents:
         database = apsw.Connection(":memory:" if self.path is None else str(self.path))
         self._database = database
-        database.execute("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL")
+        database.pragma("locking_mode", "EXCLUSIVE")
+        database.pragma("journal_mode", "WAL")
         with database:
             version = database.pragma("user_version")
             if version == 0:

@@ -40,8 +40,6 @@ async def follow_all(link: Link, receiver: Receiver) -> None:
     except LinkBrokenError:
         return
     except RefusedError as refused:
-        if refused.code != "too_many_subscriptions":
-            raise
         _log.warning("not all conversations are followed: %s", refused)
 
 

@@ -89,7 +89,7 @@ class Link:
         self._listener = listener
         self._call_seconds = call_seconds
         self._silence_seconds = call_seconds
-        self._replies: dict[int, asyncio.Future[ServerLine]] = {}
+        self._replies: dict[int, asyncio.Future[ServerLine | None]] = {}
         self._subscribing: dict[int, str] = {}
         self._last_id = 0
         self._why: Ended | None = None
@@ -131,7 +131,7 @@ class Link:
         that does not come in time ends the connection."""
         self._last_id += 1
         number = self._last_id
-        reply: asyncio.Future[ServerLine] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[ServerLine | None] = asyncio.get_running_loop().create_future()
         self._replies[number] = reply
         if kind == "subscribe":
             self._subscribing[number] = fields["channel"]
@@ -145,6 +145,8 @@ class Link:
         finally:
             self._replies.pop(number, None)
             self._subscribing.pop(number, None)
+        if line is None:
+            raise LinkBrokenError
         if line.error is not None:
             raise RefusedError(line.error)
         return line
@@ -206,7 +208,7 @@ class Link:
     def _end(self) -> None:
         for reply in self._replies.values():
             if not reply.done():
-                reply.set_exception(LinkBrokenError())
+                reply.set_result(None)
         if not self.closed.done():
             self.closed.set_result(self._why or _LOST)
 

@@ -81,12 +81,19 @@ class Outbox:
     """All lanes of one client. `send` gives the reply's data, or raises `RefusedError`,
     `LinkBrokenError` or `OutboxStoppedError`; it waits for a connection by itself."""
 
-    def __init__(self, file: ClientFile, send: Send, tell: Callable[[Handed], None]) -> None:
+    def __init__(
+        self,
+        file: ClientFile,
+        send: Send,
+        tell: Callable[[Handed], None],
+        on_failure: Callable[[str, BaseException], None],
+    ) -> None:
         self._file = file
         self._send = send
         self._tell = tell
         self._lanes: dict[Lane, deque[Posted]] = {}
-        self._tasks = TaskSet()
+        self._sending = TaskSet(on_failure)
+        self._posting = TaskSet()
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._waiting: dict[int, Posted] = {}
         self._adding = 0
@@ -109,7 +116,7 @@ class Outbox:
         """In the outbox, durably, on return. Cancelled meanwhile, it may be there or not."""
         self._adding += 1
         self._empty.clear()
-        return await asyncio.shield(self._tasks.start("post", self._add(message)))
+        return await asyncio.shield(self._posting.start("post", self._add(message)))
 
     async def wait_empty(self) -> None:
         """Return once every message has its outcome. Raises why there is no connection any
@@ -121,7 +128,8 @@ class Outbox:
 
     async def close(self) -> None:
         """Stop sending. Whoever waits is told that the outcome is not known."""
-        await self._tasks.close()
+        await self._posting.close()
+        await self._sending.close()
         self._stop(self._waiting.values(), UnansweredError("the client was closed"))
 
     async def _add(self, message: JsonObject) -> Posted:
@@ -141,7 +149,7 @@ class Outbox:
             lane.append(posted)
             return
         self._lanes[posted.lane] = deque([posted])
-        self._tasks.start(f"send to {posted.lane[1]}", self._run(posted.lane))
+        self._sending.start(f"send to {posted.lane[1]}", self._run(posted.lane))
 
     async def _run(self, name: Lane) -> None:
         """One message after the other, until the lane is empty."""
@@ -185,15 +193,21 @@ class Outbox:
                 posted.outcome.set_result(error)
 
     async def _finish(self, posted: Posted, outcome: Receipt | RefusedError) -> None:
+        """What the file cannot keep any more is a failure of the client, not of the message."""
+        try:
+            await self._settle(posted, outcome)
+        finally:
+            del self._waiting[posted.id]
+            if not posted.outcome.done():
+                posted.outcome.set_result(outcome)
+
+    async def _settle(self, posted: Posted, outcome: Receipt | RefusedError) -> None:
         if isinstance(outcome, RefusedError) and not posted.awaited:
             fault = Fault(outcome.number, outcome.message)
             await self._file.refuse(posted.id, fault)
             self._tell_unsent(posted.id, posted.message, outcome)
         else:
             await self._file.remove(posted.id)
-        del self._waiting[posted.id]
-        if not posted.outcome.done():
-            posted.outcome.set_result(outcome)
 
     def _tell_unsent(self, message_id: int, message: JsonObject, error: RefusedError) -> None:
         self._tell(Handed(Unsent(message, error), unsent=message_id))
