@@ -28,6 +28,16 @@ from qunxin.errors import ERRORS, ErrorSpec, Tier
 from qunxin.gateways.http.problems import STATUSES
 from qunxin.gateways.operations import OPERATIONS
 from qunxin.gateways.operations.table import Field, Operation, Place
+from qunxin.gateways.realtime_asyncapi import (
+    CHANNELS,
+    COMMANDS,
+    PUSHES,
+    answer_to,
+    asyncapi,
+    field_rows,
+    message,
+    part,
+)
 from qunxin.model import Entry, EventType, MessageType, Role
 from qunxin.ops.metrics import METRICS
 from qunxin.wire.codes import DISCONNECTS, ERROR_NUMBERS, UNSUBSCRIBE_NUMBERS
@@ -78,6 +88,21 @@ REALTIME_INTRO: Final = """# Realtime codes
 
 How the protocol is spoken here is told in the [guide for authors of clients](../how-to/clients.md);
 the numbers of errors stand beside their [codes](errors.md)."""
+
+PROTOCOL_INTRO: Final = """# Realtime protocol
+
+The [Centrifugo client protocol](https://centrifugal.dev/docs/transports/client_protocol), version
+2, as it is spoken here: what its words mean is told in the
+[guide for authors of clients](../how-to/clients.md), the numbers stand among the
+[codes](realtime-codes.md). [`asyncapi.json`](asyncapi.json) says the same for programs.
+
+In JSON a command, reply or push is one object, one a line. In Protobuf it is a message of
+[`realtime.proto`](../../src/qunxin/wire/realtime.proto) with its length before it as a varint.
+`data` is any JSON value: itself in JSON, its text in Protobuf. A ping is `{}`, or a message of
+length 0; the client answers with the same.
+
+Every command has an `id` and exactly one of the parts below; its reply has the same `id`, and the
+part of the same name or `error`. Fields that are not listed are passed over."""
 
 ENTRIES_INTRO: Final = """# Entries
 
@@ -226,6 +251,42 @@ def realtime_page() -> str:
     )
 
 
+def protocol_page() -> str:
+    """Ways in, commands with their replies, pushes."""
+    ways = [(name, f"`{address}`", says) for name, (address, says) in CHANNELS.items()]
+    parts = [PROTOCOL_INTRO, "## Ways in", table(("", "address", "what goes over it"), ways)]
+    parts.append("## Commands")
+    for kind, row in COMMANDS.items():
+        parts += [f"### `{kind}`", f"{row.summary} · {row.chinese}", row.description]
+        parts += [*_fields("Asked with", "Command", kind), *_fields("Replied with", "Reply", kind)]
+        if answer_to(kind) != "answered":
+            parts.append(f"Outcome: {answer_to(kind)}.")
+    parts.append("## Pushes")
+    for kind, summary in PUSHES.items():
+        parts += [f"### `push.{kind}`", summary, *_fields("Carries", "Push", kind)]
+    parts += ["## Parts", "Messages that stand inside others."]
+    for name in ("Error", "Subscribe", "SubscribeResult", "StreamPosition", "ClientInfo"):
+        parts += [f"### {name}", _field_table(name)]
+    return "\n\n".join(parts)
+
+
+def _fields(says: str, whole: str, kind: str) -> list[str]:
+    found = part(whole, kind)
+    if found is None or not found.fields:
+        return []
+    return [f"{says}:", _field_table(found.name)]
+
+
+def _field_table(name: str) -> str:
+    rows = [(f"`{row.name}`", row.number, row.type) for row in field_rows(message(name))]
+    return table(("field", "number in Protobuf", "type"), rows)
+
+
+def asyncapi_file() -> str:
+    """The protocol for programs."""
+    return msgspec.json.format(msgspec.json.encode(asyncapi()), indent=2).decode() + "\n"
+
+
 def command_line_page() -> str:
     """The help of every command."""
     load_all()
@@ -332,13 +393,20 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "metrics.md": metrics_page,
     "operations.md": operations_page,
     "realtime-codes.md": realtime_page,
+    "realtime-protocol.md": protocol_page,
     "entries.md": entries_page,
     "command-line.md": command_line_page,
 }
 
 
+FILES: Final[dict[str, Callable[[], str]]] = {"asyncapi.json": asyncapi_file}
+"""What is not a page."""
+
+
 def render(name: str) -> str:
-    """The whole text of the page called `name`."""
+    """The whole text of the page or file called `name`."""
+    if name in FILES:
+        return FILES[name]()
     title, _, rest = PAGES[name]().partition("\n\n")
     return f"{title}\n\n{MADE_BY}\n\n{rest}\n"
 
@@ -346,7 +414,7 @@ def render(name: str) -> str:
 def main() -> None:
     """Write every page."""
     FOLDER.mkdir(exist_ok=True)
-    for name in PAGES:
+    for name in (*PAGES, *FILES):
         (FOLDER / name).write_text(render(name), "utf-8")
 
 

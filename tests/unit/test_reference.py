@@ -43,7 +43,7 @@ def _committed(page: str) -> str:
     return path.read_text("utf-8") if path.exists() else ""
 
 
-@pytest.mark.parametrize("page", GENERATE.PAGES)
+@pytest.mark.parametrize("page", [*GENERATE.PAGES, *GENERATE.FILES])
 def test_the_committed_page_is_what_the_code_makes(page: str) -> None:
     """Mended by ``python docs/generate.py``."""
     assert _committed(page) == GENERATE.render(page)
