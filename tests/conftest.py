@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import qunxin
 from command_line import CommandLine
@@ -17,6 +18,10 @@ from qunxin.engine import Engine
 from serving import ServerProcess
 
 MAX_BLOCKED_SECONDS = 1.0
+
+# How long one example takes says more of the machine's other work than of the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 _run_handle = Handle._run
 _blocked: list[str] = []
