@@ -218,6 +218,26 @@ async def test_a_restart_goes_on_where_the_program_was(node: RealtimeNode, tmp_p
         assert bob.positions(TEA) == [second.position]
 
 
+async def test_an_event_that_was_not_finished_comes_again(
+    node: RealtimeNode, tmp_path: Path
+) -> None:
+    """A program that fails in the middle of one gets that one again, and nothing else twice."""
+    file = tmp_path / "bob.db"
+    for number in range(4):
+        await node.engine.send("group", "tea", sender="alice", text=f"{number} {WORDS}")
+
+    def fail(event: Event) -> None:
+        if isinstance(event, Entry) and (event.conversation, event.position) == (TEA, 3):
+            raise ZeroDivisionError
+
+    async with connect(node.url, node.token("bob"), outbox=file) as client:
+        with pytest.raises(ZeroDivisionError):
+            await client.run(fail)
+    async with running(node, "bob", file) as bob:
+        await bob.has(TEA, 5)
+        assert bob.positions(TEA) == [3, 4, 5]
+
+
 async def test_another_history_is_told(node: RealtimeNode) -> None:
     """Positions of another epoch, as after a restore, bring a `Reload`."""
     positions = {TEA: Position("another epoch", 1)}

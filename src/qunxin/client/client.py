@@ -172,8 +172,13 @@ class Client(Operations):
     ) -> Receipt:
         """Send, and wait for as long as it takes until the message is accepted. Raises the
         refusal. Cancelling (`asyncio.timeout`) gives up the waiting, not the message."""
-        posted = await self.post(type, to, text, content=content, key=key, require=require)
-        return await posted.receipt()
+        posted = self._new(type, to, text, content=content, key=key, require=require)
+        posted.awaited += 1
+        try:
+            await self._outbox.post(posted)
+            return await posted.receipt()
+        finally:
+            posted.awaited -= 1
 
     async def post(
         self,
@@ -190,12 +195,16 @@ class Client(Operations):
         Messages to one recipient are sent in the order in which they were posted. `key` is made
         where none is given. A refusal that nobody waits for comes as an `Unsent` event.
         """
+        posted = self._new(type, to, text, content=content, key=key, require=require)
+        await self._outbox.post(posted)
+        return posted
+
+    def _new(self, type: str, to: str | None, text: str | None, **more: Any) -> Posted:  # noqa: A002
         if self._closed:
             raise RuntimeError("the client is closed")
-        fields = {"type": str(type), "to": to, "text": text, "content": content}
-        fields |= {"key": key or uuid.uuid4().hex, "require": require}
-        given = {name: value for name, value in fields.items() if value is not None}
-        return await self._outbox.post(given)
+        more["key"] = more["key"] or uuid.uuid4().hex
+        fields = {"type": str(type), "to": to, "text": text, **more}
+        return Posted({name: value for name, value in fields.items() if value is not None})
 
     @property
     def unsent(self) -> int:

@@ -46,10 +46,11 @@ class Posted:
     """A message in the outbox. It will be sent, over restarts where there is a file, until it is
     accepted or refused."""
 
-    def __init__(self, message_id: int, message: JsonObject) -> None:
+    def __init__(self, message: JsonObject, message_id: int = 0) -> None:
         self.id = message_id
         self.message = message
         self.awaited = 0
+        """How many wait for the receipt; where nobody does, a refusal becomes an event."""
         self.outcome: asyncio.Future[Receipt | QunxinError] = (
             asyncio.get_running_loop().create_future()
         )
@@ -110,13 +111,13 @@ class Outbox:
             if row.refusal is not None:
                 self._tell_unsent(row.id, row.message, RefusedError(row.refusal))
             else:
-                self._enqueue(Posted(row.id, row.message))
+                self._enqueue(Posted(row.message, row.id))
 
-    async def post(self, message: JsonObject) -> Posted:
-        """In the outbox, durably, on return. Cancelled meanwhile, it may be there or not."""
+    async def post(self, posted: Posted) -> None:
+        """In the outbox, durably, on return; whoever is cancelled meanwhile has posted it."""
         self._adding += 1
         self._empty.clear()
-        return await asyncio.shield(self._posting.start("post", self._add(message)))
+        await asyncio.shield(self._posting.start("post", self._add(posted)))
 
     async def wait_empty(self) -> None:
         """Return once every message has its outcome. Raises why there is no connection any
@@ -132,14 +133,13 @@ class Outbox:
         await self._sending.close()
         self._stop(self._waiting.values(), UnansweredError("the client was closed"))
 
-    async def _add(self, message: JsonObject) -> Posted:
+    async def _add(self, posted: Posted) -> None:
         try:
-            posted = Posted(await self._file.add(message), message)
+            posted.id = await self._file.add(posted.message)
             self._enqueue(posted)
         finally:
             self._adding -= 1
             self._look()
-        return posted
 
     def _enqueue(self, posted: Posted) -> None:
         self._waiting[posted.id] = posted
