@@ -17,6 +17,8 @@ from qunxin.engine import Engine
 from qunxin.engine.webhooks import NewWebhook, WebhookStatus
 from qunxin.errors import QunxinError
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
+from qunxin.gateways.webhooks.window import Window
+from qunxin.store import OutboxItem
 from webhook_receiver import Received, Receiver
 
 FAST = WebhookSettings(
@@ -320,6 +322,26 @@ async def test_receiver_that_is_gone(engine: Engine, receiver: Receiver) -> None
         await engine.change_webhook(hook.id, paused=False)
         await receiver.until_taken(2)
     assert [one.text for one in receiver.taken] == ["一", "二"]
+
+
+async def test_a_defect_stops_nothing_for_good(
+    engine: Engine, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sending that ends by a defect of ours is logged, and begins anew from where it was."""
+    whole = Window.take
+    defects = iter([RuntimeError("坏了 🐛")])
+
+    def take(window: Window, now: float) -> OutboxItem | None:
+        found = whole(window, now)
+        for defect in defects if found is not None else ():
+            raise defect
+        return found
+
+    monkeypatch.setattr(Window, "take", take)
+    async with sending(engine, receiver):
+        await say(engine, "tea", "还是到了")
+        await receiver.until_taken(1)
+    assert [one.text for one in receiver.requests] == ["还是到了"]
 
 
 async def test_pause_by_hand(engine: Engine, receiver: Receiver) -> None:

@@ -14,7 +14,7 @@ from qunxin.gateways.webhooks.events import EventReader
 from qunxin.gateways.webhooks.post import Poster
 from qunxin.gateways.webhooks.runner import Runner
 from qunxin.gateways.webhooks.settings import WebhookSettings
-from qunxin.model import Entry, EventType
+from qunxin.model import Entry, EventType, Webhook
 from qunxin.observe import NullObserver, Observer
 from qunxin.store import Command, DeleteWebhook, Done, PutWebhook
 from qunxin.tasks import TaskSet
@@ -89,7 +89,7 @@ class WebhookSender:
         webhooks = {one.id: one for one in await self._engine.store.read_webhooks()}
         for name, (runner, task) in list(self._runners.items()):
             found = webhooks.get(name)
-            if found is None or found.revision != runner.webhook.revision:
+            if found is None or found.revision != runner.webhook.revision or task.done():
                 del self._runners[name]
                 task.cancel()
                 await asyncio.wait([task])
@@ -97,15 +97,20 @@ class WebhookSender:
             await self._poster.open()
         for name, webhook in webhooks.items():
             if name not in self._runners and webhook.paused is None:
-                runner = Runner(
-                    webhook,
-                    self._engine,
-                    self._reader,
-                    self._poster,
-                    self._settings,
-                    self._observer,
-                )
-                self._runners[name] = (runner, self._tasks.start(f"webhook {name}", runner.run()))
+                self._start(webhook)
+
+    def _start(self, webhook: Webhook) -> None:
+        runner = Runner(
+            webhook, self._engine, self._reader, self._poster, self._settings, self._observer
+        )
+        task = self._tasks.start(f"webhook {webhook.id}", runner.run())
+        task.add_done_callback(self._look_again)
+        self._runners[webhook.id] = (runner, task)
+
+    def _look_again(self, _: asyncio.Task[None]) -> None:
+        """One has ended, perhaps by a defect, or could not note that it is paused: unless the store
+        says that it is to rest, it begins anew a little later."""
+        asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._changed.set)
 
 
 def _is_recall(entry: Entry) -> bool:
