@@ -102,6 +102,8 @@ def test_a_killed_server_costs_nothing(node: Node, sign_in: SignIn) -> None:
     expect(alice.draft).to_have_value("half a thought 💭")
     alice.draft.press("Enter")
     bob.sees("half a thought 💭")
+    alice.sees("half a thought 💭")
+    expect(alice.page.locator(".problem")).to_be_hidden()
     said = ["before 之前", "one 一", "two 二", "half a thought 💭"]
     assert node.texts("group:tea") == said
     assert bob.texts() == said
@@ -196,6 +198,39 @@ def test_nothing_that_anybody_writes_becomes_markup(node: Node, sign_in: SignIn)
         assert person.page.evaluate("window.hit") is None
         assert person.page.locator("body img:not(.mark), body script, body iframe").count() == 0
     alice.complaints.clear()  # an address that names no conversation is told of, in words
+
+
+def test_a_full_browser_storage_loses_no_draft(sign_in: SignIn) -> None:
+    """What cannot be kept is not sent, stays where it was written, and is told of in words."""
+    alice, _ = _tea(sign_in)
+    alice.page.evaluate("""() => {
+      let text = "满".repeat(1_000_000);
+      for (let n = 0; text; n += 1) {
+        try { localStorage.setItem(`rest ${n}`, text); }
+        catch { text = text.slice(text.length / 2 + 1); }
+      }
+    }""")
+    alice.draft.fill("no room for this 📦" * 20)
+    alice.draft.press("Enter")
+    expect(alice.page.locator(".problem")).to_contain_text("That did not work")
+    expect(alice.draft).to_have_value("no room for this 📦" * 20)
+    alice.page.evaluate("localStorage.clear()")
+    alice.draft.press("Enter")
+    alice.sees("no room for this 📦" * 20)
+
+
+def test_more_conversations_than_a_connection_brings(node: Node, sign_in: SignIn) -> None:
+    """The list has them all, and an old one opens and is live."""
+    for n in range(210):
+        group = {"name": f"组 {n}", "owner": "alice"}
+        if n == 0:
+            node.api("PUT", "/v1/users/alice", {})
+        node.api("PUT", f"/v1/groups/many-{n}", group)
+    alice = sign_in("alice")
+    expect(alice.page.locator(".list button")).to_have_count(210)
+    alice.open("组 0")
+    alice.say("还在 👴")
+    alice.sees("还在 👴")
 
 
 def test_with_the_keyboard_alone(sign_in: SignIn) -> None:

@@ -81,11 +81,11 @@ export function messageElement(entry, { mine, follows, names, receipt, acts }) {
 function meta(entry, receipt, acts) {
   const partly = receipt?.unreachable_count > 0;
   return h("div", { class: "meta" },
-    partly && h("button", { type: "button", class: "partial", onclick: acts.ledger },
-      t("partial", { n: receipt.unreachable_count, all: receipt.members })),
     h("span", { class: "acts", role: "group", "aria-label": t("actions") },
       acts.ledger && h("button", { type: "button", class: "ask", onclick: acts.ledger }, t("whoGotIt")),
       acts.recall && careful(t("recall"), t("recallAgain"), acts.recall)),
+    partly && h("button", { type: "button", class: "partial", onclick: acts.ledger },
+      t("partial", { n: receipt.unreachable_count, all: receipt.members })),
     h("time", { datetime: new Date(entry.time).toISOString() }, clockTime(entry.time)));
 }
 

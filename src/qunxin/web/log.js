@@ -53,7 +53,7 @@ export class Log {
 
   /** Load it again where that failed or where what was shown may have gaps. */
   refresh(name) {
-    if (name === this.#name && !this.#loaded) this.show(name);
+    if (name !== null && name === this.#name && !this.#loaded) this.show(name);
   }
 
   forget(name) {
@@ -134,12 +134,10 @@ export class Log {
     }
   }
 
-  async send(message) {
-    try {
-      this.note(await this.#chat.send(message));
-    } catch (error) {
-      if (error.code === undefined) throw error; // a refusal stands in the log
-    }
+  /** Queue a message. Throws where the browser's storage is full: then it is not queued. */
+  send(message) {
+    const outcome = this.#chat.send(message);
+    outcome.then((receipt) => this.note(receipt), () => this.draw()); // a refusal stands in the log
   }
 
   #retry({ key, message }, changes) {

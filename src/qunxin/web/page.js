@@ -114,7 +114,7 @@ class Page {
     if (state !== "connected") return;
     this.#log.refresh(this.#open);
     if (this.#open === null && location.hash.length > 1) this.#show(decodeURIComponent(location.hash.slice(1)));
-    this.#loadPreviews();
+    this.#loadList();
   }
 
   // Many events of one turn are drawn once.
@@ -175,7 +175,8 @@ class Page {
   }
 
   #lastOf(row) {
-    if (!row.last) return row.ended ? this.#closedText(row) : "";
+    if (!row.last && row.ended) return this.#closedText(row);
+    if (!row.last) return this.#previewed.has(row.conversation) ? t("quietTalk") : "";
     const text = preview(row.last, this.#names);
     if (row.last.recalled || row.conversation.startsWith("private:") || !row.last.from) return text;
     return `${row.last.from === this.#chat.user ? t("you") : this.#names.of(row.last.from)}: ${text}`;
@@ -201,17 +202,32 @@ class Page {
     return t(`closed${row.ended[0].toUpperCase()}${row.ended.slice(1)}`);
   }
 
+  // The connection brings the most recent conversations only; the rest, and what was said last.
+  async #loadList() {
+    try {
+      await this.#loadRest();
+      await this.#loadPreviews();
+    } catch (error) {
+      if (!error.temporary) this.#say(t("failed", { reason: error.message }));
+    }
+  }
+
+  async #loadRest() {
+    const known = this.#chat.conversations;
+    for (let cursor; cursor !== null; ) {
+      const page = await this.#chat.call("user.conversations", { cursor, limit: 1000 });
+      for (const row of page.conversations) if (!known.has(row.conversation)) known.set(row.conversation, row);
+      cursor = page.next_cursor;
+    }
+    this.#draw();
+  }
+
   async #loadPreviews() {
     for (const row of this.#rows().slice(0, PREVIEWS)) {
       if (row.last || this.#previewed.has(row.conversation)) continue;
+      const page = await this.#chat.call("conversation.entries", { conversation: row.conversation, limit: 10 });
       this.#previewed.add(row.conversation);
-      try {
-        const page = await this.#chat.call("conversation.entries", { conversation: row.conversation, limit: 10 });
-        row.last ??= page.entries.findLast((entry) => entry.content || entry.recalled);
-      } catch {
-        this.#previewed.delete(row.conversation); // again after the next connect
-        return;
-      }
+      row.last ??= page.entries.findLast((entry) => entry.content || entry.recalled);
       this.#draw();
     }
   }
@@ -233,8 +249,12 @@ class Page {
   }
 
   #keepDraft() {
-    if (this.#draft.value) localStorage.setItem(this.#draftName, this.#draft.value);
-    else localStorage.removeItem(this.#draftName);
+    localStorage.removeItem(this.#draftName);
+    try {
+      if (this.#draft.value) localStorage.setItem(this.#draftName, this.#draft.value);
+    } catch (error) {
+      this.#say(t("failed", { reason: error.message })); // it stays on the screen
+    }
   }
 
   #send() {
@@ -242,7 +262,11 @@ class Page {
     if (!text.trim() || !this.#open) return;
     const [type] = this.#open.split(":", 1);
     const to = type === "private" ? this.#otherIn(this.#open) : this.#open.slice(type.length + 1);
-    this.#log.send({ type, to, text });
+    try {
+      this.#log.send({ type, to, text });
+    } catch (error) {
+      return this.#say(t("failed", { reason: error.message }));
+    }
     this.#draft.value = "";
     this.#keepDraft();
     this.#draft.focus();

@@ -319,8 +319,8 @@ export class Chat extends EventTarget {
 	}
 
 	#keep(item) {
-		this.outbox.set(item.key, item);
 		if (this.user) this.#storage.setItem(`${this.#prefix}out:${item.key}`, JSON.stringify(item));
+		this.outbox.set(item.key, item);
 		this.#emit("outbox");
 	}
 
@@ -337,7 +337,9 @@ export class Chat extends EventTarget {
 	}
 
 	#save = () => {
-		if (this.user) this.#storage.setItem(this.#prefix + "at", JSON.stringify(this.#at));
+		try {
+			if (this.user) this.#storage.setItem(this.#prefix + "at", JSON.stringify(this.#at));
+		} catch {} // full: after a reload some entries come again
 	};
 
 	#become(state) {
