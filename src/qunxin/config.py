@@ -87,6 +87,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "picows"
 
+    tls_certificate: Annotated[
+        str,
+        Meta(
+            description="A PEM file with this node's certificate and its chain: the port then "
+            "speaks TLS, and only that. Without it the port is plain.",
+        ),
+    ] = ""
+    tls_key: Annotated[
+        str, Meta(description="The PEM file with the certificate's private key.")
+    ] = ""
+    tls_min_version: Annotated[
+        Literal["1.2", "1.3"], Meta(description="The oldest version of TLS that is spoken.")
+    ] = "1.2"
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(
@@ -473,6 +486,8 @@ def _check_parts(settings: Settings, found: Mapping[str, _Found]) -> None:
     _check_networks(settings, found)
     if settings.max_message_bytes > settings.max_body_bytes:
         raise _invalid("max_message_bytes must not be above max_body_bytes")
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        raise _invalid("tls_certificate and tls_key must be given together")
     for name, only in (("store", "sqlite"), ("broker", "local")):
         value = getattr(settings, name)
         if value != only:

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
@@ -33,6 +34,7 @@ from qunxin.observe import Tracer
 from qunxin.ops.manager import tell_manager
 from qunxin.ops.traces import open_tracer
 from qunxin.owner import build_owner_app, link_address
+from qunxin.tls import HANDSHAKE_SECONDS, tls_context
 
 _log = logging.getLogger("qunxin.server")
 
@@ -200,9 +202,10 @@ def _facts(node: Node, port: int) -> ServerFacts:
     host = node.settings.host
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  not bound here
     place = f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"
+    s = "s" if node.settings.tls_certificate else ""
     return ServerFacts(
-        url=f"http://{place}",
-        websocket_url=f"ws://{place}{PATH}",
+        url=f"http{s}://{place}",
+        websocket_url=f"ws{s}://{place}{PATH}",
         port=port,
         pid=os.getpid(),
         data=str(node.folder),
@@ -221,18 +224,38 @@ class _Server(uvicorn.Server):
     """uvicorn without its signal handlers. `ready` is set when it takes connections; at its end
     it first takes no new ones, then runs `drain`, then finishes what HTTP requests are left."""
 
-    def __init__(self, config: uvicorn.Config, drain: Drain | None = None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, drain: Drain | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
         self._drain = drain
+        self._tls = tls
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """In place of uvicorn's own, which gives a TLS handshake a whole minute."""
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                self._protocol,
+                sock=listener,
+                backlog=self.config.backlog,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         self.ready.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state={})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -270,7 +293,8 @@ def _public_server(node: Node, others: KeySet | None) -> _Server:
     node.metrics.watch("qunxin_connections", lambda: realtime.connections)
     websocket = cast("type[asyncio.Protocol]", realtime.ws_protocol_class)
     protocol = http_protocol(http, limits)
-    return _Server(_uvicorn_config(app, protocol, settings, websocket), realtime.close)
+    config = _uvicorn_config(app, protocol, settings, websocket)
+    return _Server(config, realtime.close, tls_context(settings))
 
 
 def _owner_server(node: Node, facts: ServerFacts) -> _Server:

@@ -20,7 +20,7 @@ from qunxin.gateways.http.admission import Admission
 from qunxin.gateways.http.binding import Binder, check_json_type
 from qunxin.gateways.http.exchange import Exchange, Header
 from qunxin.gateways.http.pages import Page, pages
-from qunxin.gateways.http.problems import HttpStatusError
+from qunxin.gateways.http.problems import CLOSE, HttpStatusError
 from qunxin.gateways.http.settings import HttpSettings
 from qunxin.gateways.operations import OPERATIONS, Operation, Services
 from qunxin.gateways.operations.requests import Request
@@ -153,7 +153,7 @@ class OperationAction:
             return HttpStatusError(
                 HTTPStatus.REQUEST_TIMEOUT,
                 "the body did not arrive in time",
-                ((b"connection", b"close"),),
+                (CLOSE,),
             )
         writing = progress.step is _Step.RUN and self._operation.method != "GET"
         return QunxinError("outcome_unknown" if writing else "overloaded")

@@ -13,7 +13,7 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from qunxin.errors import QunxinError, best_language
-from qunxin.gateways.http.problems import problem_response
+from qunxin.gateways.http.problems import CLOSE, HttpStatusError, problem_response
 from qunxin.gateways.http.request_ids import request_id_of
 from qunxin.gateways.http.settings import HttpSettings
 
@@ -93,8 +93,22 @@ class Exchange:
             raise self._too_large(int(length))
 
     async def read_body(self) -> bytes:
-        """The whole body. Raises `message_too_large` as soon as the limit is passed. How long it
-        may take is the caller's to bound; cancelled, it leaves the rest unread."""
+        """The whole body. Raises `message_too_large` as soon as the limit is passed, and 408 as
+        soon as it is too slow; how long it may take in all is the caller's to bound. Cancelled,
+        it leaves the rest unread."""
+        begun = asyncio.get_running_loop().time() + self._settings.body_grace_seconds
+        deadline = asyncio.timeout_at(begun)
+        try:
+            async with deadline:
+                return await self._read_parts(begun, deadline)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise HttpStatusError(
+                HTTPStatus.REQUEST_TIMEOUT, "the body comes too slowly", (CLOSE,)
+            ) from None
+
+    async def _read_parts(self, begun: float, deadline: asyncio.Timeout) -> bytes:
         parts: list[bytes] = []
         size = 0
         while True:
@@ -108,6 +122,7 @@ class Exchange:
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+            deadline.reschedule(begun + size / self._settings.min_body_bytes_per_second)
 
     async def reply(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         """Send the whole answer."""
@@ -121,7 +136,7 @@ class Exchange:
         if status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE or not self.sends_body:
             await self.reply(status, headers, body)
             return
-        await self._start(status, [*headers, (b"connection", b"close")], body)
+        await self._start(status, [*headers, CLOSE], body)
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
         await self._drain()
         await self._send({"type": "http.response.body", "body": b""})

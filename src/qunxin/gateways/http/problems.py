@@ -48,6 +48,7 @@ STATUSES: Final[dict[str, int]] = {
 }
 """One row an error code. A test holds it against the error family."""
 
+CLOSE: Final = (b"connection", b"close")
 PROBLEM_TYPE: Final = "application/problem+json"
 
 

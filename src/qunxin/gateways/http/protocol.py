@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from qunxin.errors import QunxinError
 from qunxin.gateways.client_limits import ClientLimits
-from qunxin.gateways.http.problems import HttpStatusError, problem_response
+from qunxin.gateways.http.problems import CLOSE, HttpStatusError, problem_response
 from qunxin.gateways.http.settings import HttpSettings
 
 _RAW_FACTOR: Final = 16
@@ -181,13 +181,10 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
             self._write_timer = None
 
 
-_CLOSE: Final = (b"connection", b"close")
-
-
 def _whole_answer(error: QunxinError) -> bytes:
     """Status line, headers and body of a refusal, in English: no language is known yet."""
     status, headers, body = problem_response(error, "en")
     lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
     length = (b"content-length", str(len(body)).encode())
-    lines += [name + b": " + value for name, value in (*headers, length, _CLOSE)]
+    lines += [name + b": " + value for name, value in (*headers, length, CLOSE)]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body

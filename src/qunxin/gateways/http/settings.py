@@ -27,6 +27,9 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     `overloaded` (nothing was begun) or `outcome_unknown`."""
     header_deadline_seconds: float = 10.0
     """For a request's headers to arrive, from the first byte or the connection's start."""
+    body_grace_seconds: float = 5.0
+    """For a body to begin to come; after it, on average, it must come at the rate below."""
+    min_body_bytes_per_second: int = 8 * 1024
     write_deadline_seconds: float = 30.0
     """For a client to take what it asked for; a connection that stalls longer is cut."""
     drain_bytes: int = 1024 * 1024

@@ -1,0 +1,118 @@
+"""TLS by the node itself: HTTP and WebSocket on one port, over both backends."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from websockets.asyncio.client import connect
+
+from certificates import Certificate, make_certificate
+from qunxin.config import Settings
+from qunxin.errors import QunxinError
+from qunxin.tls import tls_context
+from serving import START_SECONDS, ServerProcess, answer
+
+TEXT = "加密了 🔒 مشفر " * 2_000
+
+
+class TlsServer(ServerProcess):
+    """A server that speaks TLS and nothing else."""
+
+    def __init__(self, folder: Path, certificate: Certificate, *options: str) -> None:
+        self.certificate = certificate
+        files = ("--tls-certificate", str(certificate.chain), "--tls-key", str(certificate.key))
+        super().__init__(folder, *files, *options)
+        self.url = f"https://localhost:{self.port}"
+        self.websocket_url = f"wss://localhost:{self.port}/connection/websocket"
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        trusting = self.certificate.trusting
+        return httpx.Client(base_url=self.url, headers=headers, verify=trusting, timeout=20)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        with self.client("none yet") as client:
+            while time.monotonic() < deadline:
+                try:
+                    if client.get("/health/ready").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    time.sleep(0.02)
+        raise AssertionError(f"the server is not ready:\n{self.log}")
+
+
+@pytest.fixture(params=["picows", "websockets"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TlsServer]:
+    """A fresh one with two users."""
+    options = ("--websocket-backend", request.param, "--tls-min-version", "1.3")
+    certificate = make_certificate(tmp_path, "localhost")
+    with TlsServer(tmp_path / "数据", certificate, *options) as made:
+        with made.client() as client:
+            for user in ("alice", "bob"):
+                answer(client.put(f"/v1/users/{user}", json={"name": "爱丽丝 👩🏽‍🚀"}))
+        yield made
+
+
+async def test_http_and_websockets_over_tls(server: TlsServer) -> None:
+    """A long message sent over HTTP is heard over the WebSocket, and the other way."""
+    tls = server.certificate.trusting
+    headers = {"Authorization": f"Bearer {server.key}"}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, verify=tls) as client:
+        token = answer(await client.post("/v1/tokens", json={"user": "bob"}))["token"]
+        async with connect(server.websocket_url, ssl=tls, max_size=2**20) as bob:
+            await bob.send(msgspec.json.encode({"id": 1, "connect": {"token": token}}).decode())
+            assert '"connect"' in str(await bob.recv())
+            message = {"type": "private", "from": "alice", "to": "bob", "text": TEXT}
+            answer(await client.post("/v1/messages", json=message))
+            heard = ""
+            while TEXT[:9] not in heard:
+                heard = str(await bob.recv())
+            data = {"type": "private", "to": "alice", "text": TEXT}
+            rpc = {"id": 2, "rpc": {"method": "message.send", "data": data}}
+            await bob.send(msgspec.json.encode(rpc).decode())
+            while '"id":2' not in heard:
+                heard = str(await bob.recv())
+            assert '"position":2' in heard
+
+
+def test_nothing_but_good_tls_is_spoken(server: TlsServer) -> None:
+    """An older version than the least, and plain HTTP, get nowhere."""
+    old = ssl.create_default_context(cafile=server.certificate.chain)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection(("localhost", server.port)) as plain,
+        pytest.raises(ssl.SSLError),
+    ):
+        old.wrap_socket(plain, server_hostname="localhost")
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://localhost:{server.port}/health/live")
+
+
+def _refusal(chain: Path, key: Path) -> QunxinError:
+    with pytest.raises(QunxinError) as refused:
+        tls_context(Settings(tls_certificate=str(chain), tls_key=str(key)))
+    return refused.value
+
+
+def test_files_that_cannot_be_used_stop_the_start(tmp_path: Path) -> None:
+    """Not there, no certificate, or the key of another one."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one = make_certificate(tmp_path / "one", "localhost")
+    other = make_certificate(tmp_path / "other", "localhost")
+    (tmp_path / "坏.pem").write_text("不是证书", "utf-8")
+    for chain, key in (
+        (one.chain, other.key),
+        (one.chain, tmp_path / "没有.pem"),
+        (tmp_path / "坏.pem", one.key),
+    ):
+        assert _refusal(chain, key).code == "cannot_start"
+    assert tls_context(Settings()) is None
