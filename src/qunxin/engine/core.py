@@ -58,6 +58,8 @@ class Core:
             return QunxinError(error.code, **{**facts, "unreachable": list(seen)})
         if group is None:
             return shown
+        if error.code == "group_not_found":
+            return QunxinError("group_not_found")  # word for word as for a group to be hidden
         about_caller = error.code == "not_a_member" and facts.get("user") == caller.user
         if (error.code == "group_dissolved" or about_caller) and not await self.was_member(
             group, caller.user
