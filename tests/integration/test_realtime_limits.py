@@ -157,6 +157,19 @@ async def test_a_flood_of_commands_is_refused_with_advice_and_then_ended(
         assert (await bob.closed()).code == 4007
 
 
+async def test_coming_back_gives_no_new_allowance(engine: Engine, backend: Any) -> None:
+    """Who was thrown out for too many commands owes them still; others are not concerned."""
+    async with tea_node(engine, websocket_backend=backend, commands_per_second=20) as node:
+        bob = await node.client("bob")
+        bob.send(*[{"id": 100 + i, "ping": {}} for i in range(200)])
+        assert (await bob.closed()).code == 4007
+        again = await node.client("bob")
+        again.send({"id": 9, "ping": {}})
+        assert (await again.closed()).code == 4007
+        alice = await node.client("alice")
+        assert "error" not in await alice.call(ping={})
+
+
 @pytest.mark.parametrize(
     "junk",
     [frame(PING, "满".encode()), frame(TEXT, b"", fin=False) + frame(0, b""), frame(1, b"\n")],

@@ -5,6 +5,7 @@ Every handler raises `QunxinError` for a refusal, answered under the command's i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from qunxin.engine.sink import Position
 from qunxin.engine.tokens import TokenMark
 from qunxin.errors import LANGUAGES, QunxinError, best_language
 from qunxin.gateways.operations import OPERATIONS, Operation, Services, TokenIssuer
+from qunxin.gateways.realtime_limits import UserBudgets
 from qunxin.gateways.realtime_session import RealtimeSession
 from qunxin.gateways.realtime_settings import RealtimeSettings
 from qunxin.gateways.realtime_views import Subscription, subscription_view
@@ -110,6 +112,9 @@ class Commands:
         self._services = Services(engine, tokens)
         self.node = secrets.token_hex(8)
         """This node's name, another one after each start."""
+        self._loop = asyncio.get_running_loop()
+        rate = settings.commands_per_second
+        self._budgets = UserBudgets(rate, 2 * rate)
         self._connecting = 0
         self._handlers: dict[str, Callable[[RealtimeSession, Command], Awaitable[None]]] = {
             "subscribe": self._subscribe,
@@ -203,6 +208,7 @@ class Commands:
     ) -> None:
         """Reply, and only then let entries flow."""
         session.engine_session = entered
+        session.budget = self._budgets.of(entered.user, self._loop.time())
         session.protocol.state = State.CONNECTED
         session.expires_at_ms = identity.expires_at_ms
         welcome = Welcome(

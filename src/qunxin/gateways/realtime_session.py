@@ -69,7 +69,6 @@ class RealtimeSession:
     __slots__ = (
         "_add_dirty",
         "_assembler",
-        "_budget",
         "_connection",
         "_gateway",
         "_last_ping",
@@ -77,6 +76,7 @@ class RealtimeSession:
         "_proven",
         "_waiters",
         "_writer",
+        "budget",
         "check_at",
         "commands",
         "deadline",
@@ -108,9 +108,10 @@ class RealtimeSession:
         self._connection = connection
         self._writer = writer
         self._assembler = MessageAssembler(settings.max_frame_bytes, writer.framing.opcode)
-        self._budget = CommandBudget(
+        self.budget = CommandBudget(
             settings.commands_per_second, 2 * settings.commands_per_second, now
         )
+        """Its own until it is connected, and then its user's."""
         self._last_ping = now
         self._ping_sent = 0
         self._proven = 0
@@ -236,14 +237,14 @@ class RealtimeSession:
 
     def _charge(self, now: float) -> bool:
         """Count one command or idle frame; far too many end the connection."""
-        if self._budget.take(now):
+        if self.budget.take(now):
             return True
-        if self._budget.is_abused:
+        if self.budget.is_abused:
             self.disconnect(codes.TOO_MANY_COMMANDS)
         return False
 
     def _refuse_rate(self, command: Command) -> None:
-        seconds = max(0.1, round(self._budget.seconds_to_next, 3))
+        seconds = max(0.1, round(self.budget.seconds_to_next, 3))
         self.refuse(command.id, QunxinError("rate_limited", retry_after=seconds))
 
     # --- replies -----------------------------------------------------------------------------

@@ -47,7 +47,8 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """From a close frame to the cut, for the client to read it and answer."""
     shutdown_timeout_seconds: float = 10.0
     commands_per_second: float = 2_000.0
-    """Of one connection, twice as many at once; beyond it: `rate_limited`."""
+    """Of one user, whichever connections they come by, twice as many at once; beyond it:
+    `rate_limited`."""
     max_pending_commands: int = 256
     """Waiting for their turn in one connection; beyond it: `rate_limited`."""
     max_pending_bytes: int = 1024 * 1024

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -164,7 +165,7 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         if cycle is not None and cycle.response_complete:
             cycle = None
         if not self.pipeline and not (cycle is not None and cycle.response_started):
-            self.transport.write(_whole_answer(HttpStatusError(status, detail)))
+            self.transport.write(_refusal(status, detail))
         if cycle is not None:
             cycle.disconnected = True
             cycle.message_event.set()
@@ -179,6 +180,12 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+
+@lru_cache(maxsize=64)
+def _refusal(status: HTTPStatus, detail: str) -> bytes:
+    """Kept, since a thousand connections may come to their deadline in one turn."""
+    return _whole_answer(HttpStatusError(status, detail))
 
 
 def _whole_answer(error: QunxinError) -> bytes:
