@@ -26,11 +26,12 @@ pytestmark = [
 ]
 
 DEVICES = 250
+READERS = [f"reader{number}" for number in range(10)]
 SENDERS = 6
 
 
 class Device:
-    """A connected device of bob's, and how its connection ended."""
+    """A connected device of one of the readers, and how its connection ended."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
@@ -86,9 +87,9 @@ async def test_a_stop_under_load(tmp_path: Path) -> None:
     beginning of it, was told to come back, and they were told one after the other."""
     with ServerProcess(tmp_path / "data") as server:
         with server.client() as client:
-            populate(client, ["alice", "bob"], ["tea"])
-        token = server.token("bob")
-        devices = [await connected(server, token) for _ in range(DEVICES)]
+            populate(client, ["alice", *READERS], ["tea"])
+        tokens = [server.token(reader) for reader in READERS]
+        devices = [await connected(server, tokens[n % len(tokens)]) for n in range(DEVICES)]
         reading = asyncio.gather(*(device.run() for device in devices))
         answers: dict[str, int] = {}
         sending = asyncio.gather(*(send_until_cut(server, n, answers) for n in range(SENDERS)))
