@@ -250,7 +250,7 @@ async def test_a_server_that_is_killed_and_started_again(
         await bob.connect(tea_server.url, get_token)
         await bob.until("subscribed", TEA)
         first = last = await asyncio.to_thread(send, 1)
-        for _ in range(3):
+        for _ in range(2):
             await bob.until_given(TEA, last)
             await asyncio.to_thread(tea_server.kill)
             await asyncio.to_thread(tea_server.start)

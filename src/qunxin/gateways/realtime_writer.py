@@ -121,7 +121,7 @@ class Writer:
             return self.framing.build((item,))
         frame = item.encoded.get(self.framing.name)
         if frame is None:
-            frame = item.encoded[self.framing.name] = self._join((item,), ping=False)
+            frame = item.encoded[self.framing.name] = self.framing.build((self._payload_of(item),))
         return frame
 
     def _join(self, items: tuple[Pending, ...], ping: bool) -> bytes:
