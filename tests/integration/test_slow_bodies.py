@@ -49,3 +49,19 @@ async def test_a_slow_body_that_keeps_the_rate_is_taken(engine: Engine) -> None:
         await _begin(node, raw)
         await _drip(raw, 100, 0.14)
         assert (await raw.answer()).status == 201
+
+
+async def test_bodies_that_come_take_no_place_from_whole_requests(engine: Engine) -> None:
+    """As many as may be carried out at once are still coming, and another is carried out."""
+    settings = HttpSettings(max_requests_in_flight=1, max_bodies_in_flight=2)
+    async with http_node(engine, settings) as node, raw_connection(node.port) as raw:
+        await _begin(node, raw)
+        async with raw_connection(node.port) as second:
+            await _begin(node, second)
+            while (await node.api.get("/v1/users/bob")).status_code != 503:
+                continue  # not both have been seen yet
+        while (put := await node.api.put("/v1/users/bob", json={})).status_code == 503:
+            continue  # the second has not been seen to go yet
+        assert put.status_code == 201
+        await raw.send(BODY)
+        assert (await raw.answer()).status == 201

@@ -4,14 +4,17 @@ drop by drop or asks a thousand things at once keeps the others out."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from qunxin.engine.access import Caller
 from qunxin.errors import QunxinError
 
 
 class Admission:
-    """Counts requests from when their caller is known to when they are answered. API keys are
-    the operator's own and count in all only."""
+    """Counts requests in one part of their way. API keys are the operator's own and count in all
+    only."""
 
     def __init__(self, max_requests: int, max_requests_per_user: int) -> None:
         self._max_requests = max_requests
@@ -19,9 +22,10 @@ class Admission:
         self._requests = 0
         self._by_user: Counter[str] = Counter()
 
-    def enter(self, caller: Caller) -> None:
-        """Count one in; `leave` follows. Raises `overloaded`, or `rate_limited` where it is this
-        user who has too many."""
+    @contextmanager
+    def held(self, caller: Caller) -> Iterator[None]:
+        """Count one in, and out at the block's end. Raises `overloaded`, or `rate_limited` where
+        it is this user who has too many."""
         user = caller.user
         if user is not None and self._by_user.get(user, 0) >= self._max_requests_per_user:
             raise QunxinError("rate_limited")
@@ -30,12 +34,23 @@ class Admission:
         self._requests += 1
         if user is not None:
             self._by_user[user] += 1
+        try:
+            yield
+        finally:
+            self._leave(caller)
 
-    def leave(self, caller: Caller) -> None:
-        """Count one out that was let in."""
+    def _leave(self, caller: Caller) -> None:
         self._requests -= 1
         if caller.user is None:
             return
         self._by_user[caller.user] -= 1
         if not self._by_user[caller.user]:
             del self._by_user[caller.user]
+
+
+class Gates(NamedTuple):
+    """What a request passes once its caller is known. They are apart so that bodies which do not
+    come take no place from requests that are whole."""
+
+    reading: Admission
+    running: Admission

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from qunxin.engine import Engine
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
-from qunxin.gateways.http.admission import Admission
+from qunxin.gateways.http.admission import Admission, Gates
 from qunxin.gateways.http.binding import Binder, check_json_type
 from qunxin.gateways.http.exchange import Exchange, Header
 from qunxin.gateways.http.pages import Page, pages
@@ -109,10 +109,10 @@ class OperationAction:
         services: Services,
         authenticator: Authenticator,
         settings: HttpSettings,
-        admission: Admission,
+        gates: Gates,
     ) -> None:
         self._operation = operation
-        self._admission = admission
+        self._gates = gates
         self._services = services
         self._authenticator = authenticator
         self._deadline_seconds = settings.request_deadline_seconds
@@ -138,14 +138,12 @@ class OperationAction:
 
     async def _admit(self, exchange: Exchange, progress: _Progress) -> Any:
         caller = await self._authenticator.authenticate_http(exchange.headers)
-        self._admission.enter(caller)
-        try:
+        with self._gates.reading.held(caller):
             progress.step = _Step.BODY
             request = self._bind(exchange, await self._read_body(exchange))
+        with self._gates.running.held(caller):
             progress.step = _Step.RUN
             return await self._operation.run(self._services, caller, request)
-        finally:
-            self._admission.leave(caller)
 
     def _overdue(self, progress: _Progress) -> QunxinError:
         """What a request that ran into its deadline is told."""
@@ -230,10 +228,13 @@ def operation_routes(
 ) -> Iterator[Route]:
     """A route for each path of the table; those without a variable part first, since they are
     tried in order and sending a message is one of them."""
-    admission = Admission(settings.max_requests_in_flight, settings.max_requests_per_user)
+    gates = Gates(
+        reading=Admission(settings.max_bodies_in_flight, settings.max_requests_per_user),
+        running=Admission(settings.max_requests_in_flight, settings.max_requests_per_user),
+    )
     by_path: dict[str, dict[str, Action]] = {}
     for operation in OPERATIONS.values():
-        action = OperationAction(operation, services, authenticator, settings, admission)
+        action = OperationAction(operation, services, authenticator, settings, gates)
         by_path.setdefault(operation.path, {})[operation.method] = action
     for path in sorted(by_path, key=lambda path: ("{" in path, path != "/v1/messages")):
         yield Route(path, Endpoint(by_path[path], path))

@@ -19,9 +19,12 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_nesting: int = 40
     """Depth of a JSON body; the content of a message has a limit of its own below it."""
     max_requests_in_flight: int = 1_000
-    """Beyond it: `overloaded`."""
+    """Being carried out; beyond it: `overloaded`."""
+    max_bodies_in_flight: int = 4_000
+    """Requests whose body is still coming; beyond it: `overloaded`."""
     max_requests_per_user: int = 64
-    """In flight, with users' own tokens; beyond it that user is `rate_limited`."""
+    """Coming, and again being carried out, with users' own tokens; beyond it that user is
+    `rate_limited`."""
     request_deadline_seconds: float = 15.0
     """For a body to arrive and its answer to be made; after it a request is answered 408,
     `overloaded` (nothing was begun) or `outcome_unknown`."""
