@@ -23,6 +23,7 @@ from qunxin.client import (
     Unsent,
     connect,
 )
+from qunxin.client.link import Link, LinkBrokenError
 from qunxin.engine import Engine, EngineSettings
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.model import DeliveryState
@@ -536,3 +537,30 @@ async def test_errors_help(node: RealtimeNode) -> None:
         waiting = asyncio.create_task(posted.receipt())
     with pytest.raises(UnansweredError):
         await waiting
+
+
+class _Nobody:
+    """A listener that is told nothing."""
+
+    def welcomed(self, link: Link, welcome: Any) -> None: ...
+
+    def pushed(self, link: Link, push: Any) -> None: ...
+
+    def subscribed(self, link: Link, conversation: str, start: Any) -> None: ...
+
+    def pinged(self, link: Link) -> None: ...
+
+
+async def test_a_broken_link_is_not_usable_before_its_reader_knows(node: RealtimeNode) -> None:
+    """Whoever sends in the very turn in which the socket ends must not find the link usable
+    again: trying would never end, and never let the reader have its turn."""
+    link = await Link.open(node.url, _Nobody(), call_seconds=5, ssl=None)
+    link._reader.cancel()
+    await asyncio.wait([link._reader])
+    link._socket.transport.abort()
+    await link._socket.wait_closed()
+    link._why, link.closed = None, asyncio.get_running_loop().create_future()
+    assert link.usable
+    with pytest.raises(LinkBrokenError):
+        await link.call("user.get", {})
+    assert not link.usable

@@ -168,7 +168,10 @@ class Link:
             raise LinkBrokenError
         try:
             await self._socket.send(line)
-        except ConnectionClosed:
+        except ConnectionClosed as closed:
+            # The reader learns of it later, in a turn of its own. A link still usable until then
+            # would be tried again and again without one: this raises without waiting.
+            self.abort(_how(closed))
             raise LinkBrokenError from None
 
     # --- ending ------------------------------------------------------------------------------
@@ -193,8 +196,7 @@ class Link:
                     frame = await self._socket.recv(decode=False)
                 self._take(frame)
         except ConnectionClosed as closed:
-            if closed.rcvd is not None and self._why is None:
-                self._why = Ended(closed.rcvd.code, closed.rcvd.reason)
+            self._why = self._why or _how(closed)
         except TimeoutError:
             self.abort(Ended(1006, "the server was silent for too long"))
         except (msgspec.DecodeError, GapError) as error:
@@ -236,6 +238,11 @@ class Link:
         reply = self._replies.get(line.id)
         if reply is not None and not reply.done():
             reply.set_result(line)
+
+
+def _how(closed: ConnectionClosed) -> Ended:
+    """What the server said when it closed, where it did."""
+    return _LOST if closed.rcvd is None else Ended(closed.rcvd.code, closed.rcvd.reason)
 
 
 def _rejected(url: str, error: InvalidStatus) -> NoServerError:
