@@ -274,3 +274,11 @@ async def _serving(gateway: RealtimeGateway) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
         for connection in list(state.connections):
             connection.shutdown()
+
+
+async def in_step(engine: Engine, conversation: str) -> None:
+    """Return once every session in `conversation` is: what is sent before may be read from the
+    log, at the pace of the device's pongs, and then nothing of it waits anywhere."""
+    async with asyncio.timeout(10):
+        while not all(one.live for one in engine.fanout._index[conversation]):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

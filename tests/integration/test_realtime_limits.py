@@ -12,7 +12,7 @@ import pytest
 from qunxin.engine import Engine
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime import RealtimeSettings
-from realtime_client import PING, TEXT, RawClient, RealtimeNode, frame, realtime_node
+from realtime_client import PING, TEXT, RawClient, RealtimeNode, frame, in_step, realtime_node
 
 TEA = "group:tea"
 
@@ -86,6 +86,7 @@ async def test_a_reader_that_stops_is_ended_and_the_others_go_on(
         linger_seconds=0.2,
     ) as node:
         alice, bob = await node.client("alice"), await node.client("bob")
+        await in_step(engine, TEA)
         text = "慢" * 15_000
         sent = 0
         for i in range(60):
@@ -135,6 +136,7 @@ async def test_a_client_that_reads_but_never_answers_is_bounded_too(engine: Engi
     """The socket does not show an app that is slow behind a fast reader; missing pongs do."""
     async with tea_node(engine, max_unsent_bytes=256 * 1024, slow_seconds=0.5) as node:
         bob = await node.client("bob")
+        await in_step(engine, TEA)
         bob.answers_pings = False
         for _ in range(12):
             await engine.send("group", "tea", sender="alice", text="攒" * 10_000)

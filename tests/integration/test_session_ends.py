@@ -19,6 +19,7 @@ from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, SignIn
 from qunxin.store import LogPage
 from qunxin.stores.sqlite import SqliteStore
+from realtime_client import in_step
 
 SECRET = "说漏嘴了 🤐 סוד"
 
@@ -92,13 +93,6 @@ async def _gated(path: Path) -> tuple[EmbeddedDoor, GatedStore]:
     return door, store
 
 
-async def _in_step(engine: Engine, conversation: str) -> None:
-    """Return once nobody there is catching up any more."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not all(one.live for one in engine.fanout._index[conversation]):  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-
 async def test_an_ended_queue_gives_out_nothing_recalled(tmp_path: Path) -> None:
     """A program that was too slow takes what is left only afterwards: no recall reaches that
     queue any more, so it holds nothing."""
@@ -108,7 +102,7 @@ async def test_an_ended_queue_gives_out_nothing_recalled(tmp_path: Path) -> None
     alice, bob = await door.users("alice", "bob")
     tea = await door.group("tea", alice, bob)
     device = await door.slow_device(bob)
-    await _in_step(door.engine, f"group:{tea}")
+    await in_step(door.engine, f"group:{tea}")
     sent = await door.send("group", tea, alice, SECRET)
     for n in range(30):
         await door.send("group", tea, alice, f"{n} 🌊")

@@ -159,11 +159,11 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
 
     def _after_commit(self, done: Sequence[tuple[Command, Done]]) -> None:
         """Tell caches and publisher of a durable batch, in its order."""
-        for command, outcome in done:
-            if isinstance(command, PutUser | EraseUser | SweepErased):
-                self.member_cache.refresh_unreachable()
-            self.member_cache.apply(outcome.entries)
-            self._publisher.add(outcome.entries)
+        if any(isinstance(command, PutUser | EraseUser | SweepErased) for command, _ in done):
+            self.member_cache.refresh_unreachable()
+        entries = [entry for _, outcome in done for entry in outcome.entries]
+        self.member_cache.apply(entries)
+        self._publisher.add(entries)
         for watcher in self._watchers:
             watcher(done)
 

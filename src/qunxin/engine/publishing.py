@@ -37,19 +37,27 @@ class Publisher:
         self._held: dict[str, _Held] = {}
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Take durable entries; those of one conversation follow on what was added before."""
+        """Take the durable entries of one transaction, which follow on what was added before.
+
+        Messages to a large audience are kept until `release`. All else is published at once: a
+        recall must not wait, nor what changes who is there.
+        """
+        logs: dict[str, list[Entry]] = {}
         for entry in entries:
-            held = self._held.get(entry.conversation)
-            if held is None:
-                held = self._held[entry.conversation] = _Held()
-            held.entries.append(entry)
+            logs.setdefault(entry.conversation, []).append(entry)
+        for name, log in logs.items():
+            if self._is_large(name) and all(entry.is_message for entry in log):
+                self._held.setdefault(name, _Held()).entries += log
+            else:
+                before = self._held.pop(name, _Held()).entries
+                self._publish(Batch(name, (*before, *log)))
 
     def release(self, coming: frozenset[str]) -> None:
-        """Publish what was added. `coming`: the conversations that the transaction beginning now
-        will append to; large audiences of these wait for its end, unless they have waited."""
+        """Publish what was kept. `coming`: the conversations that the transaction beginning now
+        will append to; what was kept for these waits for its end, unless it has waited."""
         kept: dict[str, _Held] = {}
         for name, held in self._held.items():
-            if name in coming and not held.waited and self._is_large(name):
+            if name in coming and not held.waited:
                 held.waited = True
                 kept[name] = held
             else:
