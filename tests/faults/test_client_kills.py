@@ -229,6 +229,7 @@ async def _run(tmp_path: Path, kills: int, say: Callable[[str], None]) -> None:
         )
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(300)
 @pytest.mark.may_block("it starts processes and reads logs")
 async def test_a_few_kills_lose_and_double_nothing(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from command_line import CommandLine
 from qunxin.wire.codes import ERROR_NUMBERS
 from serving import ServerProcess, answer, run_cli
 
+pytestmark = pytest.mark.processes
+
 
 @contextmanager
 def started(

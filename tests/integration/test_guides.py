@@ -17,6 +17,8 @@ from command_line import CommandLine
 from qunxin.cli.app import run
 from serving import ServerProcess, run_cli
 
+pytestmark = pytest.mark.processes
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 

@@ -24,7 +24,10 @@ NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "proxies.md"
 HOST = "chat.example.org"
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
+]
 
 FRAME = """
 {user}

@@ -54,6 +54,7 @@ async def test_the_logs_own_pace_is_kept() -> None:
     assert time.monotonic() - started > 180 / 100
 
 
+@pytest.mark.processes
 async def test_kills_lose_nothing() -> None:
     report = (await run_replay(ReplayOptions(files=SAMPLES, kills=2, online=20))).report
     check_clean(report)

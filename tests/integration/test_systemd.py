@@ -14,6 +14,8 @@ from qunxin.cli.systemd import make_unit
 from qunxin.config import Settings
 from serving import ServerProcess
 
+pytestmark = pytest.mark.processes
+
 
 def lines_of(unit: str) -> list[str]:
     return [line for line in unit.splitlines() if line and not line.startswith("#")]

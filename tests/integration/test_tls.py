@@ -19,6 +19,8 @@ from qunxin.errors import QunxinError
 from qunxin.tls import tls_context
 from serving import START_SECONDS, ServerProcess, answer
 
+pytestmark = pytest.mark.processes
+
 TEXT = "加密了 🔒 مشفر " * 2_000
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import pytest
 
 from serving import ServerProcess, run_cli
 
@@ -27,6 +28,7 @@ def status(server: ServerProcess, token: str) -> int:
         return client.get("/v1/users/alice").status_code
 
 
+@pytest.mark.processes
 def test_a_rotation_beside_a_running_server(server: ServerProcess) -> None:
     """The server signs with the new key at once; tokens of the old one are good until it is
     retired, and over a restart everything is as it was."""
@@ -46,6 +48,7 @@ def test_a_rotation_beside_a_running_server(server: ServerProcess) -> None:
     assert (status(server, old), status(server, new)) == (401, 200)
 
 
+@pytest.mark.processes
 def test_a_rotation_without_a_server(data_folder: Path) -> None:
     """The command opens the folder by itself. The key that signs, and one that is not there,
     cannot be retired."""

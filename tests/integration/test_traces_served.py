@@ -13,6 +13,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from serving import ServerProcess, answer
 
+pytestmark = pytest.mark.processes
+
 WORDS = "秘密 👩\u200d👩\u200d👧 مرحبا"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 

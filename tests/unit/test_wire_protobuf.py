@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,9 @@ def reply_of(piece: bytes) -> dict[str, Any]:
 
 
 def test_what_is_committed_is_what_the_compiler_makes_of_the_schema(tmp_path: Path) -> None:
-    subprocess.run([ROOT / ".ci/protobuf", tmp_path], check=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    subprocess.run([ROOT / ".ci/protobuf", tmp_path], check=True, env=environment)
     for name in ("realtime_pb2.py", "realtime_pb2.pyi"):
         place = Path("qunxin/wire", name)
         assert (tmp_path / place).read_text() == (ROOT / "src" / place).read_text()

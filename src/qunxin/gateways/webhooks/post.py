@@ -8,17 +8,20 @@ import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from importlib import import_module
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 from standardwebhooks import Webhook as Signer
 
 from qunxin.gateways.webhooks.settings import WebhookSettings
 from qunxin.gateways.webhooks.sockets import guarded_sockets
 from qunxin.model import Webhook
+
+if TYPE_CHECKING:
+    import aiohttp
 
 MAX_RETRY_AFTER_SECONDS: Final = 86_400.0
 _MAX_ERROR_LENGTH: Final = 300
@@ -53,7 +56,9 @@ class Poster:
     async def open(self) -> None:
         """Be ready to post. May be repeated."""
         if not self._sessions:
-            # Reading the certificates of all authorities takes long enough to be noticed.
+            # Both take long enough to be noticed, and a node without webhooks needs neither: the
+            # library that posts, and the certificates of all authorities.
+            await asyncio.to_thread(import_module, "aiohttp")
             tls = await asyncio.to_thread(ssl.create_default_context)
             self._sessions = {scheme: self._session(scheme, tls) for scheme in ("http", "https")}
 
@@ -64,6 +69,8 @@ class Poster:
     async def post(self, webhook: Webhook, event_id: str, body: bytes) -> Outcome:
         """Send one event. Raises nothing but its own cancelling, after which the receiver may
         have it or not."""
+        import aiohttp  # noqa: PLC0415 - see `open`
+
         headers = _headers(webhook, event_id, body, datetime.now(UTC))
         session = self._sessions[urlsplit(webhook.url).scheme]
         try:
@@ -78,6 +85,8 @@ class Poster:
             return _failed(str(error) or type(error).__name__)
 
     def _session(self, scheme: str, tls: ssl.SSLContext) -> aiohttp.ClientSession:
+        import aiohttp  # noqa: PLC0415 - see `open`
+
         settings = self._settings
         connector = aiohttp.TCPConnector(
             ssl=tls,
