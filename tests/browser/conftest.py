@@ -33,9 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(missing)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests; each person in it is a profile of their own."""
+    """One browser for all tests of a module; each person in it is a profile of their own. Its
+    loop must have ended before a test that has a loop of its own begins."""
     with sync_playwright() as playwright:
         # The sandbox needs rights that containers do not give; pages here are our own.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

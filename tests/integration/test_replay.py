@@ -165,7 +165,8 @@ def test_speeds() -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
+@pytest.mark.may_block("two of these share the machine")
 @pytest.mark.skipif(not _WHOLE.is_dir(), reason="the whole logs are not here")
 @pytest.mark.parametrize(
     "extra",
