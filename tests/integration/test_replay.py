@@ -47,6 +47,7 @@ async def test_who_is_offline_catches_up() -> None:
     check_clean((await run_replay(ReplayOptions(files=SAMPLES, online=3))).report)
 
 
+@pytest.mark.processes
 async def test_the_logs_own_pace_is_kept() -> None:
     """Three minutes and more of log, at a hundred times its speed."""
     started = time.monotonic()
@@ -61,6 +62,7 @@ async def test_kills_lose_nothing() -> None:
     assert report.kills == 2
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("seed", "kills"), [(1, 0), (2, 1)])
 async def test_stress_finds_nothing(seed: int, kills: int) -> None:
     """Removals, private messages, namesakes, suspensions, recalls, broadcasts, refusals."""
@@ -71,6 +73,7 @@ async def test_stress_finds_nothing(seed: int, kills: int) -> None:
     assert outcome.report.messages > 101
 
 
+@pytest.mark.processes
 async def test_a_server_that_others_use_can_be_replayed_on(shared_server: ServerProcess) -> None:
     """Nothing of an earlier replay is in a later one's way, broadcasts neither."""
     options = ReplayOptions(files=SAMPLES, url=shared_server.url, key=shared_server.key)
@@ -117,6 +120,7 @@ def _listens(process: int) -> bool:
     return any(folder.glob("*.db"))
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_replay_that_is_ended_takes_its_server_along(tmp_path: Path) -> None:
     """SIGTERM in the middle: no server and no folder is left behind."""
