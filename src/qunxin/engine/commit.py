@@ -2,7 +2,7 @@
 
 While one batch is being fsynced the next gathers; there is no timer. Outcomes are answered in
 order, replies before pushes, and nothing of either before the store has answered for the batch.
-What is pushed is decided when the next batch is known (`publishing`).
+What goes to a large audience may wait for the next batch (`publishing`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from qunxin.clock import Clock
 from qunxin.engine.settings import EngineSettings
@@ -38,8 +38,8 @@ class Committer:
     """The one way in which this node changes the store.
 
     `on_done` is called with each batch's successful outcomes, in their order, after every reply
-    has been set. `on_next` is called before each batch begins, with the conversations that its
-    messages go to, and with none where nothing is left to do: it starts the pushes.
+    has been set: it starts the pushes. `on_next` is called before each batch begins, with the
+    conversations that its messages go to, and with none where nothing is left to do.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Committer:
         clock: Clock,
         observer: Observer,
         on_done: Callable[[Sequence[tuple[Command, Done]]], None],
-        on_next: Callable[[frozenset[str]], None],
+        on_next: Callable[[Iterable[str]], None],
     ) -> None:
         self._store = store
         self._settings = settings
@@ -123,11 +123,10 @@ class Committer:
             await self._wake.wait()
             self._wake.clear()
             while batch := self._take():
-                self._on_next(frozenset(p.command.conversation for p in batch
-                                        if isinstance(p.command, Post)))  # fmt: skip
+                self._on_next(_conversations(batch))
                 await self._commit(batch)
                 await asyncio.sleep(0)
-            self._on_next(frozenset())
+            self._on_next(())
             if self._closing and not self._queue:
                 return
 
@@ -176,6 +175,11 @@ class Committer:
         self._observer.refused(error.code)
         for pending in batch:
             _settle(pending.future, error)
+
+
+def _conversations(batch: Sequence[_Pending]) -> Iterable[str]:
+    """Where the messages of `batch` go, repeats included."""
+    return (p.command.conversation for p in batch if isinstance(p.command, Post))
 
 
 def _settle(future: asyncio.Future[Done], error: QunxinError) -> None:

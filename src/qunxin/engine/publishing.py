@@ -52,12 +52,14 @@ class Publisher:
                 before = self._held.pop(name, _Held()).entries
                 self._publish(Batch(name, (*before, *log)))
 
-    def release(self, coming: frozenset[str]) -> None:
+    def release(self, coming: Iterable[str]) -> None:
         """Publish what was kept. `coming`: the conversations that the transaction beginning now
         will append to; what was kept for these waits for its end, unless it has waited."""
-        kept: dict[str, _Held] = {}
+        if not self._held:
+            return
+        expected, kept = frozenset(coming), dict[str, _Held]()
         for name, held in self._held.items():
-            if name in coming and not held.waited:
+            if name in expected and not held.waited:
                 held.waited = True
                 kept[name] = held
             else:

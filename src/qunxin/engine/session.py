@@ -105,10 +105,9 @@ class Session:
         """Check the account and plan every subscription; the engine calls it once.
 
         Raises `user_not_found`, `user_erased`, `user_suspended`, `token_revoked`, or
-        `shutting_down` where the
-        session was ended meanwhile. The inbox is watched from
-        before the conversations are read, so that none gained meanwhile is missed; the account
-        is checked after them, so that a change above the inbox's start is in what follows.
+        `shutting_down` where the session was ended meanwhile. The inbox is watched from before
+        the conversations are read, so that none gained meanwhile is missed; the account is
+        checked after them, so that a change above the inbox's start is in what follows.
         """
         inbox = self._add(self._inbox, 0)
         store, settings = self._context.store, self._context.settings

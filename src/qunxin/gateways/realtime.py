@@ -1,10 +1,9 @@
 """The realtime gateway: the Centrifugo client protocol over WebSockets, in JSON and Protobuf.
 
-Read in this order: `websocket` (the upgrade) or `realtime_streams` (a stream over
-HTTP), `realtime_session` (one connection),
-`realtime_queue` and `realtime_commands` (what it asks for), `realtime_writer` (how everything
-ready in one turn is written). Here is what all connections share: the sweep that keeps their
-deadlines, and their end.
+Read in this order: `websocket` (the upgrade) or `realtime_streams` (a stream over HTTP),
+`realtime_session` (one connection), `realtime_queue` and `realtime_commands` (what it asks for),
+`realtime_writer` (how everything ready in one turn is written). Here is what all connections
+share: the sweep that keeps their deadlines, and their end.
 """
 
 from __future__ import annotations
