@@ -3,6 +3,7 @@
     python bench/fanout.py                      1,000 members; 1, 4 and 32 messages in flight
     python bench/fanout.py --members 200 --rounds 1 --seconds 1       a quick look
     python bench/fanout.py --servers qunxin --window 32 --seconds 30  something to profile
+    python bench/fanout.py --other ../before/.venv/bin/python         beside another checkout
 
 `bench/README.md` says how to read the table.
 """
@@ -41,6 +42,7 @@ class Options(argparse.Namespace):
     rounds: int
     seconds: float
     servers: str
+    other: str | None
     pin: bool
     json: bool
     folder: str | None
@@ -63,6 +65,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     add("--rounds", type=int, default=3, help="runs of each server per window, alternating")
     add("--seconds", type=float, default=3.0, help="measured time of each run")
     add("--servers", choices=["both", "qunxin", "ceiling"], default="both")
+    add("--other", metavar="PYTHON", help="instead of the ceiling: the Qunxin that this one runs")
     add("--pin", action=argparse.BooleanOptionalAction, default=True, help="a core for each side")
     add("--folder", help="where the data folder is made (default: the system's own place)")
     add("--json", action="store_true", help="one JSON object on the last line")
@@ -88,12 +91,12 @@ async def connect(server: ServerProcess, tokens: Sequence[str], senders: int) ->
     return Side(server, crowd, (server.resident_bytes() - before) / len(tokens))
 
 
-async def prepare_qunxin(folder: Path, core: int | None, options: Options) -> Side:
-    server = start_qunxin(folder, core)
+async def prepare_qunxin(folder: Path, core: int | None, python: str, options: Options) -> Side:
+    server = start_qunxin(folder, core, python=python)
     try:
         server.wait_listening()
         say(f"qunxin is process {server.pid}; making {options.members} members")
-        key = create_key(folder)
+        key = create_key(folder, python=python)
         tokens = await populate(f"http://127.0.0.1:{server.port}", key, options.members)
         return await connect(server, tokens, options.senders)
     except BaseException:
@@ -155,8 +158,12 @@ async def bench(options: Options, folder: Path) -> None:
     sides: dict[str, Side] = {}
     try:
         if options.servers != "ceiling":
-            sides["qunxin"] = await prepare_qunxin(folder, server_core, options)
-        if options.servers != "qunxin":
+            own = await prepare_qunxin(folder / "qunxin", server_core, sys.executable, options)
+            sides["qunxin"] = own
+        if options.other is not None:
+            other = await prepare_qunxin(folder / "other", server_core, options.other, options)
+            sides["other"] = other
+        elif options.servers != "qunxin":
             sides["ceiling"] = await prepare_ceiling(folder, server_core, options)
         if load_core is not None:
             os.sched_setaffinity(0, {load_core})

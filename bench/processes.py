@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 START_SECONDS: Final = 20.0
@@ -21,13 +22,24 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 class ServerProcess:
     """One running server. `stop` ends it with SIGTERM, then SIGKILL after `STOP_SECONDS`."""
 
-    def __init__(self, name: str, command: Sequence[str], port: int, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        port: int,
+        log: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.name = name
         self.port = port
         self._log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **environment},
             )
         self.pid = self._process.pid
 
@@ -88,19 +100,23 @@ def start_ceiling(folder: Path, core: int | None) -> ServerProcess:
         return ServerProcess("ceiling", command, port, folder / "ceiling.log")
 
 
-def start_qunxin(folder: Path, core: int | None, *options: str) -> ServerProcess:
+def start_qunxin(
+    folder: Path, core: int | None, *options: str, python: str = sys.executable
+) -> ServerProcess:
+    """The Qunxin that `python` has installed. What a user may send is not limited."""
     port = free_port()
+    folder.mkdir(exist_ok=True)
     data = folder / "data"
-    command = [sys.executable, "-m", "qunxin", "serve", "--data", str(data), "--port", str(port)]
-    command += ["--user-sends-per-minute", "0", *options]
+    command = [python, "-m", "qunxin", "serve", "--data", str(data), "--port", str(port), *options]
+    unlimited = {"QUNXIN_USER_SENDS_PER_MINUTE": "0"}  # not an option: older ones have no such
     with on_core(core):
-        return ServerProcess("qunxin", command, port, folder / "qunxin.log")
+        return ServerProcess("qunxin", command, port, folder / "qunxin.log", unlimited)
 
 
-def create_key(folder: Path, *scopes: str) -> str:
+def create_key(folder: Path, *scopes: str, python: str = sys.executable) -> str:
     """A new API key of the server whose data folder is in `folder`, with the usual scopes or
     those named."""
-    command = [sys.executable, "-m", "qunxin", "key", "create", "bench"]
+    command = [python, "-m", "qunxin", "key", "create", "bench"]
     command += ["--data", str(folder / "data"), "--json"]
     command += [part for scope in scopes for part in ("--scope", scope)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
