@@ -31,6 +31,7 @@ from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
 from qunxin.node import Node, try_node
 from qunxin.observe import Tracer
+from qunxin.ops.collector import rare_collections
 from qunxin.ops.manager import tell_manager
 from qunxin.ops.traces import open_tracer
 from qunxin.owner import build_owner_app, link_address
@@ -85,6 +86,7 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts, str], 
         await stack.enter_async_context(_serving(owner, [owner_listener], stopping))
         others = await stack.enter_async_context(_others_keys(settings))
         public = _public_server(node, others)
+        stack.enter_context(rare_collections())
         await stack.enter_async_context(_serving(public, listeners, stopping))
         _log.info("ready on %s", facts.url)
         announce(facts, link_address(facts.url, node.links.make(None)[0], None))
