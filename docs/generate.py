@@ -25,7 +25,7 @@ from qunxin.embed import open as open_engine
 from qunxin.engine import Engine
 from qunxin.engine.access import ALL_SCOPES, DEFAULT_SCOPES, RULES, Rule
 from qunxin.errors import ERRORS, ErrorSpec, Tier
-from qunxin.gateways.http.problems import STATUSES
+from qunxin.gateways.problems import STATUSES
 from qunxin.gateways.operations import OPERATIONS
 from qunxin.gateways.operations.table import Field, Operation, Place
 from qunxin.gateways.realtime_asyncapi import (

@@ -23,7 +23,7 @@ from qunxin.engine.access import SYSTEM, Caller
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, build_app
-from qunxin.gateways.http.problems import problem_response
+from qunxin.gateways.problems import problem_response
 from qunxin.gateways.sign_in import LINK_SECONDS
 from qunxin.node import Node
 from qunxin.records import encode_record

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qunxin.errors import QunxinError, best_language
 from qunxin.gateways.connection import Outlet, Receiver
+from qunxin.gateways.problems import CLOSE, HttpStatusError, problem_response
 from qunxin.gateways.realtime_session import RealtimeSession
 from qunxin.gateways.realtime_settings import (
     CONNECT_BYTES,
@@ -31,7 +32,6 @@ from qunxin.gateways.realtime_settings import (
     RealtimeSettings,
 )
 from qunxin.gateways.sites import SitePolicy
-from qunxin.gateways.websocket import Refusal, problem_of
 from qunxin.wire.codes import Disconnect
 from qunxin.wire.framing import EVENTS_JSON, STREAM_JSON, STREAM_PROTOBUF, Framing
 from qunxin.wire.realtime_pb2 import Emulation as ProtobufEmulation
@@ -54,7 +54,6 @@ _UNBUFFERED: Final[tuple[Header, ...]] = (
     (b"x-content-type-options", b"nosniff"),
 )
 _UNREAD: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-_CLOSING: Final[tuple[Header, ...]] = ((b"connection", b"close"),)
 _PREFLIGHT_SECONDS: Final = 7_200
 
 
@@ -168,25 +167,18 @@ class StreamApp:
             if request.method == "OPTIONS":
                 await request.answer(HTTPStatus.NO_CONTENT, _preflight(request.path))
             elif request.method != _METHODS[request.path]:
-                allow = (b"allow", _METHODS[request.path].encode())
-                await request.refuse(_method_refusal(request.path), (allow,))
+                raise _wrong_method(request.path)
             else:
                 await self._serve(request)
-        except _Refused as refused:
-            await request.refuse(refused.refusal)
+        except QunxinError as error:
+            await request.refuse(error)
 
     def _check_site(self, request: _Request) -> None:
         """Host and origin, as for an upgrade; an allowed origin gets its CORS headers."""
         host, origin = request.header("host"), request.header("origin")
         server = request.scope.get("server")
-        try:
-            self._sites.check_host(host, None if server is None else server[0])
-        except QunxinError as error:
-            raise _Refused(HTTPStatus.BAD_REQUEST, error) from None
-        try:
-            foreign = self._sites.check_origin(origin, host)
-        except QunxinError as error:
-            raise _Refused(HTTPStatus.FORBIDDEN, error) from None
+        self._sites.check_host(host, None if server is None else server[0])
+        foreign = self._sites.check_origin(origin, host)
         if foreign and origin is not None:
             request.extra = (
                 (b"access-control-allow-origin", origin.encode()),
@@ -208,15 +200,12 @@ class StreamApp:
             async with asyncio.timeout(self._settings.connect_timeout_seconds):
                 return await request.body(max_bytes)
         except TimeoutError:
-            error = QunxinError("invalid_request", detail="the body did not arrive in time")
-            raise _Refused(HTTPStatus.REQUEST_TIMEOUT, error) from None
+            detail = "the body did not arrive in time"
+            raise HttpStatusError(HTTPStatus.REQUEST_TIMEOUT, detail) from None
 
     async def _stream(self, request: _Request, framing: Framing, first: bytes) -> None:
         """Open a session, give it the commands that opened it, and stream what it says."""
-        try:
-            self._streams.admit()
-        except QunxinError as error:
-            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, error) from None
+        self._streams.admit()
         connection = StreamConnection(framing)
         language = best_language(request.header("accept-language") or "")
         secret = secrets.token_urlsafe(24)
@@ -236,16 +225,9 @@ class StreamApp:
         asked = _read_emulation(body, is_protobuf=request.is_protobuf)
         session = self._streams.stream(asked[1])
         if session is None or asked[0] != self._streams.node:
-            error = QunxinError("not_found", detail="there is no such session on this node")
-            raise _Refused(HTTPStatus.NOT_FOUND, error)
+            raise QunxinError("not_found", detail="there is no such session on this node")
         session.take(asked[2])
         await request.answer(HTTPStatus.NO_CONTENT)
-
-
-class _Refused(Exception):  # noqa: N818 - an answer rather than a fault
-    def __init__(self, status: HTTPStatus, error: QunxinError) -> None:
-        super().__init__(status, error)
-        self.refusal = Refusal(status, error)
 
 
 class _Request:
@@ -277,12 +259,10 @@ class _Request:
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                error = QunxinError("invalid_request", detail="the body was cut off")
-                raise _Refused(HTTPStatus.BAD_REQUEST, error)
+                raise QunxinError("invalid_request", detail="the body was cut off")
             body += message.get("body", b"")
             if len(body) > max_bytes:
-                error = QunxinError("message_too_large", size=len(body), limit=max_bytes)
-                raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
+                raise QunxinError("message_too_large", size=len(body), limit=max_bytes)
             if not message.get("more_body", False):
                 return bytes(body)
 
@@ -296,13 +276,15 @@ class _Request:
         await self.begin(status, headers)
         await _piece(self.send, body, more=False)
 
-    async def refuse(self, refusal: Refusal, headers: tuple[Header, ...] = ()) -> None:
+    async def refuse(self, error: QunxinError) -> None:
         """The problem document. A body that is not read to its end closes the connection."""
-        _log.info("stream refused: %d %s", refusal.status, refusal.error)
-        fields, body = problem_of(refusal, best_language(self.header("accept-language") or ""))
-        named = tuple((name.lower().encode(), value.encode()) for name, value in fields)
-        closing = _CLOSING if refusal.status in _UNREAD else ()
-        await self.answer(refusal.status, (*named, *closing, *headers), body)
+        language = best_language(self.header("accept-language") or "")
+        status, headers, body = problem_response(error, language)
+        _log.info("stream refused: %d %s", status, error)
+        headers.append((b"content-length", b"%d" % len(body)))
+        if status in _UNREAD:
+            headers.append(CLOSE)
+        await self.answer(HTTPStatus(status), tuple(headers), body)
 
 
 def _connect_of(request: _Request) -> bytes:
@@ -310,8 +292,7 @@ def _connect_of(request: _Request) -> bytes:
     query: str = request.scope["query_string"].decode("latin-1")
     found = next((value for name, value in parse_qsl(query) if name == _CONNECT_FIELD), "")
     if not found:
-        error = QunxinError("invalid_request", detail=f"{_CONNECT_FIELD}: missing")
-        raise _Refused(HTTPStatus.BAD_REQUEST, error)
+        raise QunxinError("invalid_request", detail=f"{_CONNECT_FIELD}: missing")
     return found.encode()
 
 
@@ -324,9 +305,7 @@ def _read_emulation(body: bytes, *, is_protobuf: bool) -> tuple[str, str, bytes]
         asked = _emulation_decoder.decode(body)
     except (DecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
         detail = str(error) or "not an emulation request"
-        raise _Refused(
-            HTTPStatus.BAD_REQUEST, QunxinError("invalid_request", detail=detail)
-        ) from None
+        raise QunxinError("invalid_request", detail=detail) from None
     return asked.node, asked.session, asked.data.encode()
 
 
@@ -341,9 +320,10 @@ def _preflight(path: str) -> tuple[Header, ...]:
     )
 
 
-def _method_refusal(path: str) -> Refusal:
-    detail = f"{path} takes {_METHODS[path]}"
-    return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, QunxinError("invalid_request", detail=detail))
+def _wrong_method(path: str) -> HttpStatusError:
+    method = _METHODS[path]
+    detail, allow = f"{path} takes {method}", (b"allow", method.encode())
+    return HttpStatusError(HTTPStatus.METHOD_NOT_ALLOWED, detail, (allow,))
 
 
 async def _left(receive: Receive) -> None:

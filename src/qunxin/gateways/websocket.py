@@ -12,15 +12,15 @@ import base64
 import binascii
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, Protocol, cast
-
-import msgspec
+from typing import Final, NamedTuple, Protocol, cast
 
 from qunxin.errors import QunxinError, best_language
 from qunxin.gateways import websocket_library, websocket_picows
 from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.connection import Connection
+from qunxin.gateways.problems import HttpStatusError, status_of, whole_answer
 from qunxin.gateways.realtime_settings import PATH, RealtimeSettings
 from qunxin.gateways.sites import SitePolicy
 from qunxin.wire.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
@@ -29,7 +29,7 @@ from qunxin.wire.protobuf import PROTOBUF
 _log = logging.getLogger("qunxin.realtime")
 
 _VERSION: Final = "13"
-_FRAMINGS: Final = (WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)
+_FRAMINGS: Final = {each.format.subprotocol: each for each in (WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)}
 _BACKENDS: Final = {"picows": websocket_picows.attach, "websockets": websocket_library.attach}
 
 
@@ -54,66 +54,44 @@ class UpgradeRequest(NamedTuple):
         return cls(method, rest.rpartition(" ")[0].partition("?")[0], headers)
 
 
-class Refusal(NamedTuple):
-    """Why a request is not upgraded, as HTTP says it."""
-
-    status: HTTPStatus
-    error: QunxinError
-    headers: tuple[str, ...] = ()
-
-
-def check_upgrade(
-    request: UpgradeRequest, sites: SitePolicy, local_address: str | None
-) -> Refusal | None:
-    """Why `request` must not become a WebSocket; None where it may."""
+def check_upgrade(request: UpgradeRequest, sites: SitePolicy, local_address: str | None) -> Framing:
+    """What will be spoken over it. Raises what a request that must not become a WebSocket is
+    answered with."""
     headers = request.headers
     if request.path != PATH:
-        return _refusal(HTTPStatus.NOT_FOUND, "not_found", f"WebSockets are at {PATH}")
+        raise QunxinError("not_found", detail=f"WebSockets are at {PATH}")
     host = headers.get("host")
-    try:
-        sites.check_host(host, local_address)
-    except QunxinError as error:
-        return Refusal(HTTPStatus.BAD_REQUEST, error)
-    try:
-        sites.check_origin(headers.get("origin"), host)
-    except QunxinError as error:
-        return Refusal(HTTPStatus.FORBIDDEN, error)
-    return _check_handshake(request) or _check_subprotocol(headers)
+    sites.check_host(host, local_address)
+    sites.check_origin(headers.get("origin"), host)
+    _check_handshake(request)
+    return _framing_of(headers)
 
 
-def _check_handshake(request: UpgradeRequest) -> Refusal | None:
+def _check_handshake(request: UpgradeRequest) -> None:
     """RFC 6455, 4.2.1."""
     headers = request.headers
     if request.method != "GET":
-        return _refusal(HTTPStatus.BAD_REQUEST, "invalid_request", "an upgrade is a GET")
+        raise QunxinError("invalid_request", detail="an upgrade is a GET")
     if headers.get("sec-websocket-version") != _VERSION:
-        refusal = _refusal(
-            HTTPStatus.UPGRADE_REQUIRED,
-            "invalid_request",
-            f"WebSocket version {_VERSION} is spoken",
-        )
-        return refusal._replace(headers=(f"Sec-WebSocket-Version: {_VERSION}",))
+        detail = f"WebSocket version {_VERSION} is spoken"
+        spoken = ((b"sec-websocket-version", _VERSION.encode()),)
+        raise HttpStatusError(HTTPStatus.UPGRADE_REQUIRED, detail, spoken)
     if not _is_key(headers.get("sec-websocket-key", "")):
-        return _refusal(HTTPStatus.BAD_REQUEST, "invalid_request", "no valid Sec-WebSocket-Key")
+        raise QunxinError("invalid_request", detail="no valid Sec-WebSocket-Key")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-        return _refusal(HTTPStatus.BAD_REQUEST, "invalid_request", "an upgrade has no body")
-    return None
+        raise QunxinError("invalid_request", detail="an upgrade has no body")
 
 
-def _check_subprotocol(headers: Mapping[str, str]) -> Refusal | None:
-    if _framing_of(headers) is None:
-        detail = f"the only subprotocol here is {PROTOBUF.subprotocol}; JSON needs none"
-        return _refusal(HTTPStatus.BAD_REQUEST, "invalid_request", detail)
-    return None
-
-
-def _framing_of(headers: Mapping[str, str]) -> Framing | None:
+def _framing_of(headers: Mapping[str, str]) -> Framing:
     """What the client asked to speak, its first choice that is known. JSON has no subprotocol,
     and some clients send the header empty."""
     asked = [part.strip() for part in headers.get("sec-websocket-protocol", "").split(",")]
-    known = {framing.format.subprotocol: framing for framing in _FRAMINGS}
     named = [name for name in asked if name] or [""]
-    return next((known[name] for name in named if name in known), None)
+    found = next((_FRAMINGS[name] for name in named if name in _FRAMINGS), None)
+    if found is None:
+        detail = f"the only subprotocol here is {PROTOBUF.subprotocol}; JSON needs none"
+        raise QunxinError("invalid_request", detail=detail)
+    return found
 
 
 def _is_key(value: str) -> bool:
@@ -121,42 +99,6 @@ def _is_key(value: str) -> bool:
         return len(base64.b64decode(value, validate=True)) == 16
     except (binascii.Error, ValueError):
         return False
-
-
-def _refusal(status: HTTPStatus, code: str, detail: str) -> Refusal:
-    return Refusal(status, QunxinError(code, detail=detail))
-
-
-def problem_of(refusal: Refusal, language: str) -> tuple[list[tuple[str, str]], bytes]:
-    """Headers and body of a refusal, RFC 9457."""
-    status, error = refusal.status, refusal.error
-    problem: dict[str, Any] = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": int(status),
-        "code": error.code,
-        "tier": error.tier,
-        "retryable": error.retryable,
-        "detail": error.text(language),
-    }
-    headers = [("Content-Type", "application/problem+json; charset=utf-8")]
-    if error.retry_after is not None:
-        problem["retry_after"] = error.retry_after
-        headers.append(("Retry-After", str(max(1, round(error.retry_after)))))
-    body = msgspec.json.encode(problem)
-    return [*headers, ("Content-Length", str(len(body)))], body
-
-
-def refusal_response(refusal: Refusal, language: str) -> bytes:
-    """The whole answer, after which the connection is closed."""
-    headers, body = problem_of(refusal, language)
-    head = [
-        f"HTTP/1.1 {int(refusal.status)} {refusal.status.phrase}",
-        *(f"{name}: {value}" for name, value in headers),
-        "Connection: close",
-        *refusal.headers,
-    ]
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
 class Host(Protocol):
@@ -191,59 +133,51 @@ class Upgrades:
         """One upgrade. uvicorn's own arguments are of no use here."""
         return _Upgrade(self)
 
-    def judge(self, request: UpgradeRequest, transport: asyncio.Transport) -> Refusal | None:
+    def judge(self, request: UpgradeRequest, transport: asyncio.Transport) -> _Accepted:
+        """Count the connection in. Raises what the request is refused with."""
         sockname = transport.get_extra_info("sockname")
         address = sockname[0] if isinstance(sockname, tuple) else None
-        refusal = check_upgrade(request, self._sites, address)
-        if refusal is not None:
-            return refusal
-        try:
-            self._host.admit()
-            self._enter(request, transport)
-        except QunxinError as error:
-            limited = error.code == "rate_limited"
-            status = HTTPStatus.TOO_MANY_REQUESTS if limited else HTTPStatus.SERVICE_UNAVAILABLE
-            return Refusal(status, error)
-        return None
+        framing = check_upgrade(request, self._sites, address)
+        self._host.admit()
+        return _Accepted(request.headers, framing, self._enter(request, transport))
 
-    def _enter(self, request: UpgradeRequest, transport: asyncio.Transport) -> None:
-        if self._limits is not None:
-            client = _client(self._limits, request, transport)
-            self._limits.check_handshake(client)
-            self._limits.enter(client)
-
-    def leave(self, request: UpgradeRequest, transport: asyncio.Transport) -> Callable[[], None]:
-        """What to call, once, when the connection that was judged well is closed."""
+    def _enter(self, request: UpgradeRequest, transport: asyncio.Transport) -> Callable[[], None]:
+        """Count the connection for its client; what to call, once, when it is closed."""
         limits = self._limits
         if limits is None:
             return lambda: None
-        client = _client(limits, request, transport)
-        return lambda: limits.leave(client)
+        peer = transport.get_extra_info("peername")
+        client = limits.client(peer[0] if isinstance(peer, tuple) else None, request.headers)
+        limits.check_handshake(client)
+        limits.enter(client)
+        return partial(limits.leave, client)
 
-    def switch(self, request: UpgradeRequest, transport: asyncio.Transport) -> None:
+    def switch(self, accepted: _Accepted, transport: asyncio.Transport) -> None:
         """Hand the transport to the backend."""
-        settings = self._settings
-        left = self.leave(request, transport)
+        settings, framing = self._settings, accepted.framing
 
         def closed(connection: Connection) -> None:
-            left()
+            accepted.leave()
             self._host.closed(connection)
 
         connection = Connection(transport, settings.linger_seconds, closed)
         attach = _BACKENDS[settings.websocket_backend]
-        language = best_language(request.headers.get("accept-language", ""))
-        framing = _framing_of(request.headers) or WEBSOCKET_JSON
-        self._host.accept(connection, language, framing)
-        key = request.headers["sec-websocket-key"]
-        subprotocol = framing.format.subprotocol
-        attach(transport, connection, settings.max_frame_bytes, key, subprotocol)
+        self._host.accept(connection, _language(accepted.headers), framing)
+        key = accepted.headers["sec-websocket-key"]
+        attach(transport, connection, settings.max_frame_bytes, key, framing.format.subprotocol)
 
 
-def _client(
-    limits: ClientLimits, request: UpgradeRequest, transport: asyncio.Transport
-) -> str | None:
-    peer = transport.get_extra_info("peername")
-    return limits.client(peer[0] if isinstance(peer, tuple) else None, request.headers)
+class _Accepted(NamedTuple):
+    """An upgrade that was judged well."""
+
+    headers: Mapping[str, str]
+    framing: Framing
+    leave: Callable[[], None]
+    """To call, once, when its connection is closed."""
+
+
+def _language(headers: Mapping[str, str]) -> str:
+    return best_language(headers.get("accept-language", ""))
 
 
 class _Upgrade(asyncio.Protocol):
@@ -262,19 +196,19 @@ class _Upgrade(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The request's head, whole, in one call."""
         transport, request = self._transport, UpgradeRequest.parse(data)
-        refusal = self._upgrades.judge(request, transport)
-        if refusal is None:
-            transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._switch, request, transport)
+        try:
+            accepted = self._upgrades.judge(request, transport)
+        except QunxinError as error:
+            _log.info("upgrade refused: %d %s", status_of(error), error)
+            transport.write(whole_answer(error, _language(request.headers)))
+            transport.close()
             return
-        _log.info("upgrade refused: %d %s", refusal.status, refusal.error)
-        language = best_language(request.headers.get("accept-language", ""))
-        transport.write(refusal_response(refusal, language))
-        transport.close()
+        transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._switch, accepted, transport)
 
-    def _switch(self, request: UpgradeRequest, transport: asyncio.Transport) -> None:
+    def _switch(self, accepted: _Accepted, transport: asyncio.Transport) -> None:
         if transport.is_closing():
-            self._upgrades.leave(request, transport)()
+            accepted.leave()
             return
-        self._upgrades.switch(request, transport)
+        self._upgrades.switch(accepted, transport)
         transport.resume_reading()

@@ -28,10 +28,10 @@ from qunxin.gateways.http.endpoints import (
     page_routes,
 )
 from qunxin.gateways.http.exchange import Exchange
-from qunxin.gateways.http.problems import HttpStatusError
 from qunxin.gateways.http.sessions import session_routes
 from qunxin.gateways.http.settings import HttpSettings
 from qunxin.gateways.operations import Services
+from qunxin.gateways.problems import HttpStatusError
 from qunxin.gateways.sign_in import SignIn
 from qunxin.gateways.sites import SitePolicy
 from qunxin.ops.logs import REQUEST_ID

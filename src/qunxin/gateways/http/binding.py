@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from qunxin.errors import QunxinError
-from qunxin.gateways.http.problems import HttpStatusError
 from qunxin.gateways.operations import Operation, Place
 from qunxin.gateways.operations.requests import Request
+from qunxin.gateways.problems import HttpStatusError
 
 _MAX_QUERY_FIELDS: Final = 32
 _INTEGER = re.compile(r"-?[0-9]{1,16}")

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qunxin.errors import QunxinError, best_language
 from qunxin.gateways.client_limits import ClientLimits
-from qunxin.gateways.http.problems import problem_response
+from qunxin.gateways.problems import problem_response
 
 
 def with_client_rate(app: ASGIApp, limits: ClientLimits) -> ASGIApp:

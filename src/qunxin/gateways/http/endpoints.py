@@ -20,10 +20,10 @@ from qunxin.gateways.http.admission import Admission, Gates
 from qunxin.gateways.http.binding import Binder, check_json_type
 from qunxin.gateways.http.exchange import Exchange, Header
 from qunxin.gateways.http.pages import Page, pages
-from qunxin.gateways.http.problems import CLOSE, HttpStatusError
 from qunxin.gateways.http.settings import HttpSettings
 from qunxin.gateways.operations import OPERATIONS, Operation, Services
 from qunxin.gateways.operations.requests import Request
+from qunxin.gateways.problems import CLOSE, HttpStatusError
 
 EXCHANGE: Final = "qunxin.exchange"
 """The scope's key under which an endpoint finds its exchange."""

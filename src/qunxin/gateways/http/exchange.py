@@ -13,9 +13,9 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from qunxin.errors import QunxinError, best_language
-from qunxin.gateways.http.problems import CLOSE, HttpStatusError, problem_response
 from qunxin.gateways.http.request_ids import request_id_of
 from qunxin.gateways.http.settings import HttpSettings
+from qunxin.gateways.problems import CLOSE, HttpStatusError, problem_response
 
 Header = tuple[bytes, bytes]
 

@@ -12,14 +12,14 @@ import msgspec
 
 from qunxin.engine.access import RULES, Anyone
 from qunxin.errors import ERRORS, QunxinError
-from qunxin.gateways.http.problems import (
+from qunxin.gateways.operations import OPERATIONS, Operation, Place
+from qunxin.gateways.operations.examples import EXAMPLES
+from qunxin.gateways.problems import (
     PROBLEM_TYPE,
     STATUSES,
     Problem,
     problem,
 )
-from qunxin.gateways.operations import OPERATIONS, Operation, Place
-from qunxin.gateways.operations.examples import EXAMPLES
 from qunxin.model import MAX_INTEGER, JsonObject, Role
 
 _SCHEMAS: Final = "#/components/schemas/"

@@ -18,8 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from qunxin.errors import QunxinError
 from qunxin.gateways.client_limits import ClientLimits
-from qunxin.gateways.http.problems import CLOSE, HttpStatusError, problem_response
 from qunxin.gateways.http.settings import HttpSettings
+from qunxin.gateways.problems import HttpStatusError, whole_answer
 
 _RAW_FACTOR: Final = 16
 """A body in chunks of one byte takes six bytes a byte; beyond this factor it is an attack."""
@@ -129,7 +129,7 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
         try:
             self.limits.enter(client)
         except QunxinError as error:
-            self._refuse_unread(_whole_answer(error))
+            self._refuse_unread(whole_answer(error, "en"))
             return
         self._client = client
 
@@ -184,14 +184,6 @@ class _BoundedHttpProtocol(HttpToolsProtocol):
 
 @lru_cache(maxsize=64)
 def _refusal(status: HTTPStatus, detail: str) -> bytes:
-    """Kept, since a thousand connections may come to their deadline in one turn."""
-    return _whole_answer(HttpStatusError(status, detail))
-
-
-def _whole_answer(error: QunxinError) -> bytes:
-    """Status line, headers and body of a refusal, in English: no language is known yet."""
-    status, headers, body = problem_response(error, "en")
-    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
-    length = (b"content-length", str(len(body)).encode())
-    lines += [name + b": " + value for name, value in (*headers, length, CLOSE)]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+    """In English, no language being known yet. Kept, since a thousand connections may come to their
+    deadline in one turn."""
+    return whole_answer(HttpStatusError(status, detail), "en")

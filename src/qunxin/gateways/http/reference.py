@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from qunxin.errors import ERRORS, ErrorSpec, Tier
 from qunxin.gateways.http.openapi import TAGS, error_codes, who_may
-from qunxin.gateways.http.problems import STATUSES
 from qunxin.gateways.operations import OPERATIONS, Operation, Place
 from qunxin.gateways.operations.examples import EXAMPLES
+from qunxin.gateways.problems import STATUSES
 from qunxin.model import JsonObject
 
 _TIERS: Final = {

@@ -20,9 +20,9 @@ from qunxin.errors import QunxinError
 from qunxin.gateways.http.binding import check_json_type
 from qunxin.gateways.http.endpoints import Action, Endpoint
 from qunxin.gateways.http.exchange import Exchange, Header
-from qunxin.gateways.http.problems import status_of
 from qunxin.gateways.http.settings import HttpSettings
 from qunxin.gateways.operations.requests import DisplayName, UserId
+from qunxin.gateways.problems import status_of
 from qunxin.gateways.sign_in import SESSION_SECONDS, Session, SignIn
 
 PATH: Final = "/session"

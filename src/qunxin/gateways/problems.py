@@ -124,3 +124,12 @@ def problem_response(
     if isinstance(error, HttpStatusError):
         headers.extend(error.headers)
     return document.status, headers, _encode(document)
+
+
+def whole_answer(error: QunxinError, language: str) -> bytes:
+    """The refusal as it goes over a connection, which is closed behind it."""
+    status, headers, body = problem_response(error, language)
+    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+    length = (b"content-length", str(len(body)).encode())
+    lines += [name + b": " + value for name, value in (*headers, length, CLOSE)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
