@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from qunxin.engine.results import MembersChange, RecallReceipt, Receipt
-from qunxin.store import LedgerPage
+from qunxin.store.reads import LedgerPage
 
 Json: TypeAlias = dict[str, Any]
 

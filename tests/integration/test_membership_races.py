@@ -18,7 +18,7 @@ from doors import Json
 from qunxin.broker import Batch, BatchHandler
 from qunxin.clock import SystemClock
 from qunxin.engine import Engine
-from qunxin.store import ConversationRow
+from qunxin.store.reads import ConversationRow
 from qunxin.stores.sqlite import SqliteStore
 
 ROUNDS = 8

@@ -11,7 +11,7 @@ from doors import Door, Refusal
 
 from qunxin.engine.results import Receipt
 from qunxin.model import DeliveryState, Grade, Reason
-from qunxin.store import LedgerPage
+from qunxin.store.reads import LedgerPage
 
 
 def _states(page: LedgerPage) -> dict[str, str]:

@@ -17,7 +17,7 @@ from qunxin.engine import Engine
 from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, SignIn
-from qunxin.store import LogPage
+from qunxin.store.reads import LogPage
 from qunxin.stores.sqlite import SqliteStore
 from realtime_client import in_step
 

@@ -18,7 +18,7 @@ from qunxin.engine.webhooks import NewWebhook, WebhookStatus
 from qunxin.errors import QunxinError
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
 from qunxin.gateways.webhooks.window import Window
-from qunxin.store import OutboxItem
+from qunxin.store.reads import OutboxItem
 from webhook_receiver import Received, Receiver
 
 FAST = WebhookSettings(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from qunxin.engine.catchup import fill_hidden, has_ended, last_readable, page_delivery, plan_start
 from qunxin.engine.sink import Position
 from qunxin.model import Entry, EventType, Interval, Role
-from qunxin.store import ConversationRow, LogPage
+from qunxin.store.reads import ConversationRow, LogPage
 
 TEA = "group:tea"
 

@@ -14,7 +14,7 @@ import pytest
 from qunxin.clock import SystemClock
 from qunxin.errors import QunxinError
 from qunxin.model import MessageType
-from qunxin.store import Post, PutGroup, PutUser
+from qunxin.store.commands import Post, PutGroup, PutUser
 from qunxin.stores.sqlite import SqliteStore
 from qunxin.stores.sqlite.writer import Writer
 
@@ -22,7 +22,7 @@ _HOLDER = """
 import asyncio, sys
 from pathlib import Path
 from qunxin.model import MessageType
-from qunxin.store import Post, PutGroup, PutUser
+from qunxin.store.commands import Post, PutGroup, PutUser
 from qunxin.stores.sqlite import SqliteStore
 
 async def main():

@@ -11,7 +11,8 @@ from pathlib import Path
 import apsw
 
 from qunxin.model import MessageType, Require
-from qunxin.store import Command, Done, Post, Posted, PutGroup, PutUser, Recall
+from qunxin.store.commands import Command, Post, PutGroup, PutUser, Recall
+from qunxin.store.results import Done, Posted
 from qunxin.stores.sqlite import SqliteStore
 
 GROUPS = 12

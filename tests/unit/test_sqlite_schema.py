@@ -11,7 +11,7 @@ import pytest
 
 from qunxin.errors import QunxinError
 from qunxin.model import MessageType
-from qunxin.store import Post, PutGroup, PutUser
+from qunxin.store.commands import Post, PutGroup, PutUser
 from qunxin.stores.sqlite import SqliteStore
 from qunxin.stores.sqlite.connection import connect_reader, connect_writer
 from qunxin.stores.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate

@@ -13,7 +13,8 @@ from sqlite_faults import Disk, faulty_disk
 
 from qunxin.errors import QunxinError
 from qunxin.model import MessageType
-from qunxin.store import Command, Done, Outcome, Post, PutGroup, PutUser
+from qunxin.store.commands import Command, Post, PutGroup, PutUser
+from qunxin.store.results import Done, Outcome
 from qunxin.stores.sqlite import SqliteStore, backup, threads
 from qunxin.stores.sqlite.commands import HANDLERS
 from qunxin.stores.sqlite.files import make_private

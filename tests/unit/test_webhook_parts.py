@@ -14,7 +14,7 @@ from qunxin.gateways.webhooks.events import event_id
 from qunxin.gateways.webhooks.post import seconds_until
 from qunxin.gateways.webhooks.sockets import RefusedAddressError, guarded_sockets
 from qunxin.gateways.webhooks.window import Window
-from qunxin.store import OutboxItem, OutboxPage
+from qunxin.store.reads import OutboxItem, OutboxPage
 from qunxin.stores.sqlite.rows import TYPE_CODES
 
 

@@ -10,7 +10,8 @@ from enum import StrEnum
 import msgspec
 
 from qunxin.model import DeliveryState, Grade, Group, Interval, Reason
-from qunxin.store import Delivery, MemberResult
+from qunxin.store.reads import Delivery
+from qunxin.store.results import MemberResult
 
 
 class RoleName(StrEnum):

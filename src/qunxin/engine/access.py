@@ -14,7 +14,7 @@ import msgspec
 
 from qunxin.errors import QunxinError
 from qunxin.model import Role
-from qunxin.store import Fence
+from qunxin.store.commands import Fence
 
 
 class Scope(StrEnum):

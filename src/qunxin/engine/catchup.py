@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from qunxin.engine.sink import Delivery, Position, SubscriptionStart
 from qunxin.model import Entry, EventType
-from qunxin.store import ConversationRow, LogPage
+from qunxin.store.reads import ConversationRow, LogPage
 
 
 def plan_start(

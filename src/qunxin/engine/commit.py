@@ -16,7 +16,9 @@ from qunxin.clock import Clock
 from qunxin.engine.settings import EngineSettings
 from qunxin.errors import QunxinError
 from qunxin.observe import Observer
-from qunxin.store import Command, Done, Outcome, Post, Store
+from qunxin.store import Store
+from qunxin.store.commands import Command, Post
+from qunxin.store.results import Done, Outcome
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.engine.commit")

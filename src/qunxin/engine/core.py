@@ -22,7 +22,9 @@ from qunxin.model import (
     is_valid_id,
 )
 from qunxin.observe import Tracer
-from qunxin.store import Command, Result, Store
+from qunxin.store import Store
+from qunxin.store.commands import Command
+from qunxin.store.results import Result
 
 
 class Core:

@@ -8,7 +8,7 @@ import logging
 from qunxin.engine.commit import Committer
 from qunxin.errors import QunxinError
 from qunxin.model import Cursor
-from qunxin.store import MoveCursors
+from qunxin.store.commands import MoveCursors
 
 _log = logging.getLogger("qunxin.engine.cursors")
 _PER_COMMAND = 1_000

@@ -13,22 +13,18 @@ from qunxin.engine.quotas import Quota
 from qunxin.engine.results import GroupPut, MembersChange, UserPut
 from qunxin.errors import QunxinError
 from qunxin.model import Grade, Group, History, Member, Require, Role, User, UserState
-from qunxin.store import (
+from qunxin.store.commands import (
     AddMembers,
     ChangeMember,
     DissolveGroup,
     EraseUser,
-    GroupResult,
-    MemberResult,
-    MembersPage,
-    MembersResult,
     PutGroup,
     PutUser,
     RemoveMember,
-    Result,
     SetBlock,
-    UserResult,
 )
+from qunxin.store.reads import MembersPage
+from qunxin.store.results import GroupResult, MemberResult, MembersResult, Result, UserResult
 
 MAX_NAME_LENGTH = 200
 MAX_PAGE = 1_000

@@ -38,16 +38,16 @@ from qunxin.engine.webhooks import WebhookOperations
 from qunxin.errors import QunxinError
 from qunxin.model import Conversation, User
 from qunxin.observe import NULL_TRACER, NullObserver, Observer, Tracer
-from qunxin.store import (
+from qunxin.store import Store
+from qunxin.store.commands import (
     Command,
-    Done,
     EndSessions,
     EraseUser,
     PutUser,
     RevokeTokens,
-    Store,
     SweepErased,
 )
+from qunxin.store.results import Done
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.engine")

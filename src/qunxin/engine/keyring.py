@@ -12,7 +12,7 @@ from qunxin.engine.access import DEFAULT_SCOPES, SYSTEM, Caller, Scope, check_ac
 from qunxin.engine.core import Core
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey
-from qunxin.store import PutApiKey, RevokeApiKey
+from qunxin.store.commands import PutApiKey, RevokeApiKey
 
 _PREFIX = "qx"
 

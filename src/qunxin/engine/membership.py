@@ -16,7 +16,8 @@ from pyroaring import BitMap64
 
 from qunxin.errors import QunxinError
 from qunxin.model import NAMED_LIMIT, Conversation, Entry, EventType, Reach, Unreachable
-from qunxin.store import Store, UnreachableUser
+from qunxin.store import Store
+from qunxin.store.reads import UnreachableUser
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.engine.membership")

@@ -26,8 +26,10 @@ from qunxin.model import (
     Require,
     Role,
 )
-from qunxin.store import ConversationRow, LedgerPage, LogPage, MoveCursors, Post, Posted, Recall
-from qunxin.store import Recalled as RecallResult
+from qunxin.store.commands import MoveCursors, Post, Recall
+from qunxin.store.reads import ConversationRow, LedgerPage, LogPage
+from qunxin.store.results import Posted
+from qunxin.store.results import Recalled as RecallResult
 
 MAX_PAGE = 1_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from qunxin.model import Entry, Grade, Group, Interval, Unreachable, User
-from qunxin.store import MemberResult
+from qunxin.store.results import MemberResult
 
 
 class Receipt(msgspec.Struct, frozen=True):

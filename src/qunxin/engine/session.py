@@ -23,7 +23,8 @@ from qunxin.engine.tokens import TokenMark, sign_in
 from qunxin.errors import QunxinError
 from qunxin.model import BROADCAST, Conversation, Entry, EventType, UserState
 from qunxin.observe import Observer
-from qunxin.store import ConversationRow, Store
+from qunxin.store import Store
+from qunxin.store.reads import ConversationRow
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.engine.session")

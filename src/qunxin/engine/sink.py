@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from qunxin.model import Entry
-from qunxin.store import ConversationRow
+from qunxin.store.reads import ConversationRow
 
 
 class CloseReason(StrEnum):

@@ -17,7 +17,7 @@ from qunxin.engine.access import SYSTEM, Caller, check_access
 from qunxin.engine.core import Core
 from qunxin.errors import QunxinError
 from qunxin.model import MAX_INTEGER, EventType, MessageType, Webhook
-from qunxin.store import DeleteWebhook, PutWebhook
+from qunxin.store.commands import DeleteWebhook, PutWebhook
 
 EVENT_OF: Final[dict[str, str]] = {
     MessageType.PRIVATE: "message.created",

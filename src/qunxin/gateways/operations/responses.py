@@ -15,7 +15,8 @@ from msgspec import Meta
 from qunxin.engine.results import SessionInfo
 from qunxin.engine.webhooks import WebhookStatus
 from qunxin.model import ApiKey, DeliveryState, Grade, Group, Interval, Member, Reason, Role, User
-from qunxin.store import ConversationRow, Delivery, MemberResult
+from qunxin.store.reads import ConversationRow, Delivery
+from qunxin.store.results import MemberResult
 
 
 class RoleName(StrEnum):

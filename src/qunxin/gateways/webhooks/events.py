@@ -22,7 +22,7 @@ from qunxin.model import (
     DeliveryState,
     Entry,
 )
-from qunxin.store import OutboxItem
+from qunxin.store.reads import OutboxItem
 from qunxin.wire.entries import encode_entry
 
 COUNTED_MEMBERS: Final = 10_000

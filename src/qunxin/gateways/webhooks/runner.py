@@ -19,7 +19,8 @@ from qunxin.gateways.webhooks.settings import WebhookSettings
 from qunxin.gateways.webhooks.window import Window
 from qunxin.model import Webhook
 from qunxin.observe import Observer
-from qunxin.store import MoveWebhook, OutboxItem
+from qunxin.store.commands import MoveWebhook
+from qunxin.store.reads import OutboxItem
 
 _log = logging.getLogger("qunxin.gateways.webhooks")
 

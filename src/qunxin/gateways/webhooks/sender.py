@@ -16,7 +16,8 @@ from qunxin.gateways.webhooks.runner import Runner
 from qunxin.gateways.webhooks.settings import WebhookSettings
 from qunxin.model import Entry, EventType, Webhook
 from qunxin.observe import NullObserver, Observer
-from qunxin.store import Command, DeleteWebhook, Done, PutWebhook
+from qunxin.store.commands import Command, DeleteWebhook, PutWebhook
+from qunxin.store.results import Done
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.gateways.webhooks")

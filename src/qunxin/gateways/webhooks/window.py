@@ -11,7 +11,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 
-from qunxin.store import OutboxItem, OutboxPage
+from qunxin.store.reads import OutboxItem, OutboxPage
 
 
 class Window:

@@ -14,17 +14,17 @@ from qunxin.clock import Clock, SystemClock
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, Cursor, DeliveryState, Group, Member, SignIn, User, Webhook
 from qunxin.records import Record
-from qunxin.store import (
-    Command,
+from qunxin.store.commands import Command
+from qunxin.store.reads import (
     ConversationRow,
     LedgerPage,
     LogPage,
     MemberKeys,
     MembersPage,
     OutboxPage,
-    Outcome,
     UnreachableSet,
 )
+from qunxin.store.results import Outcome
 from qunxin.stores.sqlite.backup import write_backup
 from qunxin.stores.sqlite.exports import Export
 from qunxin.stores.sqlite.faults import unavailable

@@ -18,7 +18,8 @@ import msgspec
 from qunxin.clock import Clock
 from qunxin.errors import QunxinError
 from qunxin.records import Record
-from qunxin.store import Command, Outcome, Post
+from qunxin.store.commands import Command, Post
+from qunxin.store.results import Outcome
 from qunxin.stores.sqlite.commands import HANDLERS
 from qunxin.stores.sqlite.commands.posts import PostRun
 from qunxin.stores.sqlite.connection import BUSY_TIMEOUT_MS, connect_writer

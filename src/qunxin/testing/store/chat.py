@@ -11,19 +11,18 @@ import msgspec
 from qunxin.clock import Clock
 from qunxin.errors import QunxinError
 from qunxin.model import Conversation, Cursor, Entry, JsonObject, MessageType, Reach, Require, Role
-from qunxin.store import (
+from qunxin.store import Store
+from qunxin.store.commands import (
     AddMembers,
     Command,
-    Done,
     Fence,
     MoveCursors,
     Post,
-    Posted,
     PutGroup,
     PutUser,
     RemoveMember,
-    Store,
 )
+from qunxin.store.results import Done, Posted
 from qunxin.testing.clock import ManualClock
 
 StoreMaker: TypeAlias = Callable[[Clock], Store]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 
 from qunxin.model import Group, GroupState, History, Require, Role, UserState
-from qunxin.store import (
+from qunxin.store.commands import (
     AddMembers,
     ChangeMember,
     Command,
     DissolveGroup,
     EraseUser,
-    GroupResult,
-    MemberResult,
     PutGroup,
     PutUser,
     RemoveMember,
 )
+from qunxin.store.results import GroupResult, MemberResult
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, body_of, fence, group_message, private_message
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import pytest
 
 from qunxin.model import Require, UserState
-from qunxin.store import (
+from qunxin.store.commands import (
     ChangeMember,
     Command,
     DissolveGroup,
-    Done,
     EraseUser,
     Post,
-    Posted,
     PutGroup,
     PutUser,
     Recall,
     RemoveMember,
 )
+from qunxin.store.results import Done, Posted
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import (
     Chat,

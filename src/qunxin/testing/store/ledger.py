@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from qunxin.model import DeliveryState, Reason, UserState
-from qunxin.store import (
-    DissolveGroup,
-    EraseUser,
-    LedgerPage,
-    PutUser,
-    Recall,
-    RemoveMember,
-)
+from qunxin.store.commands import DissolveGroup, EraseUser, PutUser, Recall, RemoveMember
+from qunxin.store.reads import LedgerPage
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, broadcast_message, private_message
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qunxin.model import Cursor, Role
-from qunxin.store import EraseUser, MoveCursors, PutGroup, PutUser, RemoveMember
+from qunxin.store.commands import EraseUser, MoveCursors, PutGroup, PutUser, RemoveMember
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, broadcast_message, group_message, private_message
 

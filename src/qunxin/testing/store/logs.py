@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qunxin.model import History, Interval
-from qunxin.store import DissolveGroup, PutGroup, RemoveMember
+from qunxin.store.commands import DissolveGroup, PutGroup, RemoveMember
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, broadcast_message, group_message, text_of
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 
 from qunxin.model import NAMED_LIMIT, History, Member, Reason, Role
-from qunxin.store import (
+from qunxin.store.commands import (
     AddMembers,
     ChangeMember,
     Command,
     EraseUser,
-    MemberResult,
-    MembersResult,
     PutGroup,
     PutUser,
     RemoveMember,
     SweepErased,
 )
+from qunxin.store.results import MemberResult, MembersResult
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, body_of, fence
 

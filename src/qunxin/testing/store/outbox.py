@@ -7,16 +7,9 @@ import asyncio
 import pytest
 
 from qunxin.model import Webhook, WebhookReport
-from qunxin.store import (
-    Command,
-    DeleteWebhook,
-    Done,
-    MoveWebhook,
-    OutboxItem,
-    PutUser,
-    PutWebhook,
-    Recall,
-)
+from qunxin.store.commands import Command, DeleteWebhook, MoveWebhook, PutUser, PutWebhook, Recall
+from qunxin.store.reads import OutboxItem
+from qunxin.store.results import Done
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, StoreMaker, group_message, private_message
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import pytest
 
 from qunxin.model import Reach, Reason, Require, Role, Unreachable, UserState
-from qunxin.store import (
+from qunxin.store.commands import (
     ChangeMember,
     Command,
     DissolveGroup,
-    Done,
     EraseUser,
-    Posted,
     PutGroup,
     PutUser,
     RemoveMember,
 )
+from qunxin.store.results import Done, Posted
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import (
     Chat,

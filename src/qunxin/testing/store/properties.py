@@ -12,22 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qunxin.model import Entry, Require, Role, UserState
-from qunxin.store import (
+from qunxin.store.commands import (
     AddMembers,
     ChangeMember,
     Command,
     DissolveGroup,
-    Done,
     EraseUser,
-    Outcome,
     Post,
-    Posted,
     PutGroup,
     PutUser,
     Recall,
     RemoveMember,
     SetBlock,
 )
+from qunxin.store.results import Done, Outcome, Posted
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, broadcast_message, group_message, private_message
 

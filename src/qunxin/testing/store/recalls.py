@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from qunxin.model import Role
-from qunxin.store import ChangeMember, DissolveGroup, Recall, Recalled, RemoveMember
+from qunxin.store.commands import ChangeMember, DissolveGroup, Recall, RemoveMember
+from qunxin.store.results import Recalled
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, body_of, broadcast_message, private_message
 

@@ -19,7 +19,8 @@ from qunxin.records import (
     decode_record,
     encode_record,
 )
-from qunxin.store import (
+from qunxin.store import Store
+from qunxin.store.commands import (
     ChangeMember,
     DissolveGroup,
     EraseUser,
@@ -29,7 +30,6 @@ from qunxin.store import (
     Recall,
     RevokeTokens,
     SetBlock,
-    Store,
 )
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import (

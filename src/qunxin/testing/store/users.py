@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from qunxin.model import MAX_REVOKED_TOKENS, Cursor, Group, Reason, User, UserState
-from qunxin.store import (
-    Done,
-    EndSessions,
-    EraseUser,
-    GroupResult,
-    PutGroup,
-    PutUser,
-    RevokeTokens,
-    SetBlock,
-    UnreachableUser,
-    UserResult,
-)
+from qunxin.store.commands import EndSessions, EraseUser, PutGroup, PutUser, RevokeTokens, SetBlock
+from qunxin.store.reads import UnreachableUser
+from qunxin.store.results import Done, GroupResult, UserResult
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, body_of, group_message, private_message
 

@@ -10,7 +10,9 @@ import pytest
 
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey
-from qunxin.store import AddMembers, Done, Posted, PutApiKey, PutGroup, PutUser, RevokeApiKey, Store
+from qunxin.store import Store
+from qunxin.store.commands import AddMembers, PutApiKey, PutGroup, PutUser, RevokeApiKey
+from qunxin.store.results import Done, Posted
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, StoreMaker, group_message, text_of
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from qunxin.store import (
+from qunxin.store.commands import (
     AddMembers,
     ChangeMember,
     DeleteWebhook,
     DissolveGroup,
-    Done,
     EndSessions,
     EraseUser,
     MoveCursors,
@@ -30,6 +29,7 @@ from qunxin.store import (
     SetBlock,
     SweepErased,
 )
+from qunxin.store.results import Done
 from qunxin.stores.sqlite.commands.api_keys import put_api_key, revoke_api_key
 from qunxin.stores.sqlite.commands.cursors import move_cursors
 from qunxin.stores.sqlite.commands.groups import dissolve_group, put_group

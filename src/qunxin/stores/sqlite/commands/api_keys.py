@@ -6,7 +6,8 @@ import msgspec
 
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey
-from qunxin.store import Done, PutApiKey, RevokeApiKey
+from qunxin.store.commands import PutApiKey, RevokeApiKey
+from qunxin.store.results import Done
 from qunxin.stores.sqlite.rows import Row
 from qunxin.stores.sqlite.transaction import Transaction
 

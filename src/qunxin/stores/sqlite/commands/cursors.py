@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from qunxin.store import Done, MoveCursors
+from qunxin.store.commands import MoveCursors
+from qunxin.store.results import Done
 from qunxin.stores.sqlite.transaction import Transaction
 
 _HEAD: Final = "(SELECT max(position) FROM entries WHERE conversation = c.key)"

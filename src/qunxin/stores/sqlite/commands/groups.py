@@ -17,7 +17,8 @@ from qunxin.model import (
     Role,
     UserState,
 )
-from qunxin.store import DissolveGroup, Done, GroupResult, PutGroup
+from qunxin.store.commands import DissolveGroup, PutGroup
+from qunxin.store.results import Done, GroupResult
 from qunxin.stores.sqlite.commands.lookups import active_group, check_fence, find_group, find_user
 from qunxin.stores.sqlite.commands.members import (
     Candidate,

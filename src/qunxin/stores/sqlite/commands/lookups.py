@@ -16,7 +16,7 @@ from qunxin.model import (
     User,
     UserState,
 )
-from qunxin.store import Fence
+from qunxin.store.commands import Fence
 from qunxin.stores.sqlite.rows import Row
 from qunxin.stores.sqlite.transaction import Transaction
 

@@ -19,15 +19,8 @@ from qunxin.model import (
     Role,
     UserState,
 )
-from qunxin.store import (
-    AddMembers,
-    ChangeMember,
-    Done,
-    MemberResult,
-    MembersResult,
-    RemoveMember,
-    SweepErased,
-)
+from qunxin.store.commands import AddMembers, ChangeMember, RemoveMember, SweepErased
+from qunxin.store.results import Done, MemberResult, MembersResult
 from qunxin.stores.sqlite.commands.lookups import (
     active_group,
     check_fence,

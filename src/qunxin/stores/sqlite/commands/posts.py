@@ -23,7 +23,8 @@ from qunxin.model import (
     Require,
     UserState,
 )
-from qunxin.store import Done, Outcome, Post, Posted
+from qunxin.store.commands import Post
+from qunxin.store.results import Done, Outcome, Posted
 from qunxin.stores.sqlite.batches import insert_rows, select_rows
 from qunxin.stores.sqlite.cache import CachedConversation, CachedGroup, CachedUser
 from qunxin.stores.sqlite.commands.lookups import not_a_member

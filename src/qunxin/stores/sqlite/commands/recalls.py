@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 from qunxin.errors import QunxinError
 from qunxin.model import EventType, Role
-from qunxin.store import Done, Recall, Recalled
+from qunxin.store.commands import Recall
+from qunxin.store.results import Done, Recalled
 from qunxin.stores.sqlite.rows import LAST_MESSAGE_CODE
 from qunxin.stores.sqlite.transaction import Transaction
 

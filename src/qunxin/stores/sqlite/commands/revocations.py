@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qunxin.errors import QunxinError
 from qunxin.model import MAX_REVOKED_TOKENS, EventType, User
-from qunxin.store import Done, RevokeTokens
+from qunxin.store.commands import RevokeTokens
+from qunxin.store.results import Done
 from qunxin.stores.sqlite.commands.lookups import existing_user
 from qunxin.stores.sqlite.transaction import Transaction
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qunxin.errors import QunxinError
 from qunxin.model import Conversation, EventType, User, UserState
-from qunxin.store import Done, EndSessions, EraseUser, PutUser, SetBlock, UserResult
+from qunxin.store.commands import EndSessions, EraseUser, PutUser, SetBlock
+from qunxin.store.results import Done, UserResult
 from qunxin.stores.sqlite.commands.lookups import existing_user, find_user
 from qunxin.stores.sqlite.commands.revocations import forget_revocations
 from qunxin.stores.sqlite.schema import BROADCAST_KEY

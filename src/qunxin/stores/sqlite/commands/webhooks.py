@@ -8,7 +8,8 @@ import msgspec
 
 from qunxin.errors import QunxinError
 from qunxin.model import Webhook, WebhookReport
-from qunxin.store import DeleteWebhook, Done, MoveWebhook, PutWebhook
+from qunxin.store.commands import DeleteWebhook, MoveWebhook, PutWebhook
+from qunxin.store.results import Done
 from qunxin.stores.sqlite.rows import Row
 from qunxin.stores.sqlite.transaction import Transaction
 

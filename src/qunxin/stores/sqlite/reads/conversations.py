@@ -9,7 +9,7 @@ import msgspec
 
 from qunxin.errors import QunxinError
 from qunxin.model import Cursor, Role
-from qunxin.store import ConversationRow
+from qunxin.store.reads import ConversationRow
 from qunxin.stores.sqlite.readers import Reader
 from qunxin.stores.sqlite.rows import LAST_MESSAGE_CODE, Row
 

@@ -8,7 +8,7 @@ import msgspec
 
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, Group, Member, Reason, SignIn, User
-from qunxin.store import MemberKeys, MembersPage, UnreachableSet, UnreachableUser
+from qunxin.store.reads import MemberKeys, MembersPage, UnreachableSet, UnreachableUser
 from qunxin.stores.sqlite.commands.api_keys import API_KEY_SQL, api_key_from_row
 from qunxin.stores.sqlite.commands.lookups import (
     GROUP_COLUMNS,

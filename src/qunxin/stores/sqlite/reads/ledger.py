@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from qunxin.model import DeliveryState, UserState
-from qunxin.store import Delivery, LedgerPage
+from qunxin.store.reads import Delivery, LedgerPage
 from qunxin.stores.sqlite.commands.lookups import reason_of
 from qunxin.stores.sqlite.readers import Reader
 from qunxin.stores.sqlite.reads.directory import key_from_cursor

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from qunxin.model import Entry
-from qunxin.store import LogPage
+from qunxin.store.reads import LogPage
 from qunxin.stores.sqlite.readers import Reader
 from qunxin.stores.sqlite.reads.intervals import read_intervals, readable_ranges
 from qunxin.stores.sqlite.rows import ENTRY_COLUMNS, ENTRY_TABLES, Row, entry_from_row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from qunxin.model import Webhook
-from qunxin.store import OutboxItem, OutboxPage
+from qunxin.store.reads import OutboxItem, OutboxPage
 from qunxin.stores.sqlite.commands.webhooks import WEBHOOK_SQL, webhook_from_row
 from qunxin.stores.sqlite.readers import Reader
 from qunxin.stores.sqlite.rows import TYPES, Row
