@@ -25,9 +25,9 @@ from qunxin.embed import open as open_engine
 from qunxin.engine import Engine
 from qunxin.engine.access import ALL_SCOPES, DEFAULT_SCOPES, RULES, Rule
 from qunxin.errors import ERRORS, ErrorSpec, Tier
-from qunxin.gateways.problems import STATUSES
 from qunxin.gateways.operations import OPERATIONS
 from qunxin.gateways.operations.table import Field, Operation, Place
+from qunxin.gateways.problems import STATUSES
 from qunxin.gateways.realtime_asyncapi import (
     CHANNELS,
     COMMANDS,

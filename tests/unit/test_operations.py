@@ -14,10 +14,10 @@ from qunxin.engine.access import RULES, SYSTEM, Caller
 from qunxin.errors import ERRORS, QunxinError
 from qunxin.gateways.http.binding import Binder, check_json_type, check_nesting
 from qunxin.gateways.http.openapi import error_codes
-from qunxin.gateways.problems import STATUSES, HttpStatusError, problem_response, status_of
 from qunxin.gateways.operations import OPERATIONS, Operation, Place
 from qunxin.gateways.operations.examples import EXAMPLES
 from qunxin.gateways.operations.table import acting_user, user_meant
+from qunxin.gateways.problems import STATUSES, HttpStatusError, problem_response, status_of
 
 each = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
 
