@@ -8,7 +8,7 @@ import pytest
 
 from qunxin.engine import EngineSettings
 from qunxin.engine.access import SYSTEM, Caller
-from qunxin.engine.buckets import Buckets
+from qunxin.engine.buckets import Buckets, TokenBucket
 from qunxin.engine.quotas import Quota, Quotas
 from qunxin.errors import QunxinError
 from qunxin.gateways.client_limits import AddressSettings, ClientLimits
@@ -32,6 +32,18 @@ def test_more_than_the_burst_is_given_to_a_full_bucket() -> None:
     assert buckets.take("a", 30, 0.0) == 0.0
     assert buckets.take("a", 1, 0.0) == 21.0
     assert buckets.take("a", 1, 21.0) == 0.0
+
+
+def test_what_is_charged_is_owed() -> None:
+    """Refusals cost too, and who owes more than a burst has gone too far."""
+    bucket = TokenBucket(per_second=2, burst=3, now=0.0)
+    assert [bucket.charge(0.0) for _ in range(5)] == [True, True, True, False, False]
+    assert (bucket.seconds_to_next, bucket.is_abused) == (1.5, False)
+    assert not bucket.charge(0.0)
+    assert not bucket.charge(0.0)
+    assert bucket.is_abused
+    assert not bucket.charge(2.0)
+    assert bucket.charge(4.0)
 
 
 def test_no_burst_is_no_limit() -> None:

@@ -17,13 +17,13 @@ import msgspec
 from qunxin.clock import Clock
 from qunxin.engine import Engine
 from qunxin.engine.access import Caller
+from qunxin.engine.buckets import Buckets
 from qunxin.engine.results import EntriesPage, Presence
 from qunxin.engine.session import Session
 from qunxin.engine.sink import Position
 from qunxin.engine.tokens import TokenMark
 from qunxin.errors import LANGUAGES, QunxinError, best_language
 from qunxin.gateways.operations import OPERATIONS, Operation, Services, TokenIssuer
-from qunxin.gateways.realtime_limits import UserBudgets
 from qunxin.gateways.realtime_session import RealtimeSession
 from qunxin.gateways.realtime_settings import RealtimeSettings
 from qunxin.gateways.realtime_views import Subscription, subscription_view
@@ -114,7 +114,9 @@ class Commands:
         """This node's name, another one after each start."""
         self._loop = asyncio.get_running_loop()
         rate = settings.commands_per_second
-        self._budgets = UserBudgets(rate, 2 * rate)
+        self._budgets = Buckets(rate, 2 * rate)
+        """One for each user, whichever connection spends it: who was thrown out for too many
+        commands owes them still when they come back."""
         self._connecting = 0
         self._handlers: dict[str, Callable[[RealtimeSession, Command], Awaitable[None]]] = {
             "subscribe": self._subscribe,

@@ -12,11 +12,11 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
+from qunxin.engine.buckets import TokenBucket
 from qunxin.engine.session import Mark, Session
 from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.gateways.connection import Outlet
-from qunxin.gateways.realtime_limits import CommandBudget
 from qunxin.gateways.realtime_queue import CommandQueue
 from qunxin.gateways.realtime_settings import CONNECT_BYTES, RealtimeSettings
 from qunxin.gateways.realtime_views import subscription_view
@@ -108,9 +108,8 @@ class RealtimeSession:
         self._connection = connection
         self._writer = writer
         self._assembler = MessageAssembler(settings.max_frame_bytes, writer.framing.opcode)
-        self.budget = CommandBudget(
-            settings.commands_per_second, 2 * settings.commands_per_second, now
-        )
+        rate = settings.commands_per_second
+        self.budget = TokenBucket(rate, 2 * rate, now)
         """Its own until it is connected, and then its user's."""
         self._last_ping = now
         self._ping_sent = 0
@@ -237,7 +236,7 @@ class RealtimeSession:
 
     def _charge(self, now: float) -> bool:
         """Count one command or idle frame; far too many end the connection."""
-        if self.budget.take(now):
+        if self.budget.charge(now):
             return True
         if self.budget.is_abused:
             self.disconnect(codes.TOO_MANY_COMMANDS)
