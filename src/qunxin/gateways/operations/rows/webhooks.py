@@ -8,9 +8,8 @@ from qunxin.engine.webhooks import NewWebhook, WebhookStatus
 from qunxin.gateways.operations import handlers as run
 from qunxin.gateways.operations import requests as req
 from qunxin.gateways.operations import responses as res
+from qunxin.gateways.operations.rows.common import CREATED, OK, always
 from qunxin.gateways.operations.table import Operation
-
-_OK: Final = {200: "Done."}
 
 WEBHOOKS: Final = (
     Operation(
@@ -26,11 +25,11 @@ WEBHOOKS: Final = (
         ),
         request=req.CreateWebhook,
         response=NewWebhook,
-        statuses={201: "Created."},
+        statuses=CREATED,
         errors=(),
         rules=("webhook.create",),
         run=run.create_webhook,
-        status_of=lambda _: 201,
+        status_of=always(201),
     ),
     Operation(
         name="webhook.list",
@@ -42,11 +41,11 @@ WEBHOOKS: Final = (
         description="All webhooks and how the sending to each goes, without their secrets.",
         request=req.Nothing,
         response=res.WebhookList,
-        statuses=_OK,
+        statuses=OK,
         errors=(),
         rules=("webhook.list",),
         run=run.list_webhooks,
-        status_of=lambda _: 200,
+        status_of=always(200),
     ),
     Operation(
         name="webhook.get",
@@ -61,11 +60,11 @@ WEBHOOKS: Final = (
         ),
         request=req.OfWebhook,
         response=WebhookStatus,
-        statuses=_OK,
+        statuses=OK,
         errors=("not_found",),
         rules=("webhook.get",),
         run=run.get_webhook,
-        status_of=lambda _: 200,
+        status_of=always(200),
     ),
     Operation(
         name="webhook.change",
@@ -80,11 +79,11 @@ WEBHOOKS: Final = (
         ),
         request=req.ChangeWebhook,
         response=WebhookStatus,
-        statuses=_OK,
+        statuses=OK,
         errors=("not_found",),
         rules=("webhook.change",),
         run=run.change_webhook,
-        status_of=lambda _: 200,
+        status_of=always(200),
     ),
     Operation(
         name="webhook.rotate",
@@ -99,11 +98,11 @@ WEBHOOKS: Final = (
         ),
         request=req.RotateWebhook,
         response=NewWebhook,
-        statuses=_OK,
+        statuses=OK,
         errors=("not_found",),
         rules=("webhook.rotate",),
         run=run.rotate_webhook,
-        status_of=lambda _: 200,
+        status_of=always(200),
     ),
     Operation(
         name="webhook.replay",
@@ -118,11 +117,11 @@ WEBHOOKS: Final = (
         ),
         request=req.ReplayWebhook,
         response=WebhookStatus,
-        statuses=_OK,
+        statuses=OK,
         errors=("not_found",),
         rules=("webhook.replay",),
         run=run.replay_webhook,
-        status_of=lambda _: 200,
+        status_of=always(200),
     ),
     Operation(
         name="webhook.delete",
@@ -134,10 +133,10 @@ WEBHOOKS: Final = (
         description="Nothing more is sent to it. Cannot be undone.",
         request=req.OfWebhook,
         response=res.WebhookDeleted,
-        statuses=_OK,
+        statuses=OK,
         errors=("not_found",),
         rules=("webhook.delete",),
         run=run.delete_webhook,
-        status_of=lambda _: 200,
+        status_of=always(200),
     ),
 )
