@@ -23,19 +23,11 @@ from picows import (
     ws_connect,
 )
 
-from qunxin.replay.lines import (
-    PING,
-    Connected,
-    Fault,
-    Known,
-    LineReader,
-    Push,
-    Subscribed,
-    connect_command,
-    rpc_command,
-)
+from qunxin.replay.lines import Known, LineReader, connect_command, rpc_command
 from qunxin.replay.records import RELOADED, Journal, Observation, Observations, Record
 from qunxin.tasks import TaskSet
+from qunxin.wire.device import Fault, Push, ServerLine, Subscribed, Welcome, read_line
+from qunxin.wire.frames import PONG
 
 _TOKEN_EXPIRED: Final = 109
 _CONNECT_ID: Final = 1
@@ -249,7 +241,7 @@ class Participant:
 
     # --- what the server says ---------------------------------------------------------------
 
-    def connected(self, link: _Link, reply: Connected) -> None:
+    def connected(self, link: _Link, reply: Welcome) -> None:
         """The connect reply: every conversation there is, and where each goes on."""
         self._link = link
         for stream in self.streams.values():
@@ -275,9 +267,6 @@ class Participant:
         stream.epoch = start.epoch
         is_below = stream.held is not None or start.offset < stream.position
         stream.repeated = start.offset if repeats and is_below else None
-        for publication in start.publications if start.recovered else ():
-            known = self._around.lines.publication(conversation, publication)
-            self.see(known, self._around.clock())
         if start.offset > stream.position:
             self._load(conversation, stream, start.offset)
 
@@ -456,8 +445,6 @@ class _Link(WSListener):
             known = self._recall(line)
             if known is not None:
                 self._see(known, now)
-            elif line == PING:
-                transport.send(WSMsgType.TEXT, PING)
             elif line:
                 self._read(transport, line, now)
         self._participant.arrived()
@@ -469,40 +456,36 @@ class _Link(WSListener):
 
     def _read(self, transport: WSTransport, line: bytes, now: float) -> None:
         try:
-            said = self._around.lines.read(line)
+            self._heed(transport, read_line(line), line, now)
         except msgspec.DecodeError as error:
             self._around.journal.faults.append(f"not the protocol: {line[:200]!r} ({error})")
             self.abort()
-            return
-        if said.push is not None:
-            push = said.push
-            if push.pub is not None:
-                if push.pub.offset:  # without one it is no entry, but a notice
-                    known = self._around.lines.publication(push.channel, push.pub, line)
-                    self._see(known, now)
-            elif push.disconnect is not None:
-                self._note_end(push.disconnect.code, push.disconnect.reason)
-            else:
-                self._participant.pushed(push)
-        elif said.id == 0:
-            transport.send(WSMsgType.TEXT, PING)
-        else:
-            data = b"null" if said.rpc is None else bytes(said.rpc.data)
-            self._answer(said.id, said.error, said.connect, data)
 
-    def _answer(
-        self, number: int, fault: Fault | None, connected: Connected | None, data: bytes
-    ) -> None:
-        future = self._replies.get(number)
+    def _heed(self, transport: WSTransport, said: ServerLine, line: bytes, now: float) -> None:
+        push = said.push
+        if said.is_ping:
+            transport.send(WSMsgType.TEXT, PONG)
+        elif push is None:
+            self._answer(said)
+        elif push.pub is not None:
+            if push.pub.offset:  # without one it is no entry, but a notice
+                self._see(self._around.lines.publication(push.channel, push.pub, line), now)
+        elif push.disconnect is not None:
+            self._note_end(push.disconnect.code, push.disconnect.reason)
+        else:
+            self._participant.pushed(push)
+
+    def _answer(self, said: ServerLine) -> None:
+        future = self._replies.get(said.id)
         if future is None or future.done():
             return
-        if fault is not None:
-            future.set_exception(Refused(fault))
+        if said.error is not None:
+            future.set_exception(Refused(said.error))
             return
-        if connected is not None:
+        if said.connect is not None:
             self._ready_at = self._around.clock()
-            self._participant.connected(self, connected)
-        future.set_result(data)
+            self._participant.connected(self, said.connect)
+        future.set_result(b"null" if said.rpc is None else bytes(said.rpc.data))
 
     def _note_end(self, code: WSCloseCode | int, reason: str) -> None:
         """picows gives the codes it does not know as plain numbers."""

@@ -98,15 +98,18 @@ class ServerLine(msgspec.Struct, frozen=True):
 
 
 _A_PING: Final = ServerLine()
-_decode = msgspec.json.Decoder(ServerLine).decode
+_decoder = msgspec.json.Decoder(ServerLine)
 _encode = msgspec.json.Encoder().encode
 
 
+def read_line(line: bytes) -> ServerLine:
+    """Raises `msgspec.DecodeError` where it does not keep to the protocol."""
+    return _A_PING if line == PING else _decoder.decode(line)
+
+
 def read_frame(frame: bytes) -> list[ServerLine]:
-    """The lines of one text frame, in order. Raises `msgspec.DecodeError` where it does not keep
-    to the protocol."""
-    lines = (line for line in frame.split(b"\n") if line.strip())
-    return [_A_PING if line == PING else _decode(line) for line in lines]
+    """The lines of one text frame, in order. Raises as `read_line` does."""
+    return [read_line(line) for line in frame.split(b"\n") if line.strip()]
 
 
 def encode_command(number: int, kind: str, fields: Any) -> str:
