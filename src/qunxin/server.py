@@ -25,7 +25,13 @@ from qunxin.control_socket import control_socket
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.client_limits import AddressSettings, ClientLimits
-from qunxin.gateways.http import HttpSettings, build_app, http_protocol, with_client_rate
+from qunxin.gateways.http import (
+    HttpSettings,
+    build_app,
+    http_protocol,
+    with_client_rate,
+    with_turns,
+)
 from qunxin.gateways.jwks import KeySet, open_key_set
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
@@ -291,7 +297,7 @@ def _public_server(node: Node, others: KeySet | None) -> _Server:
     realtime = RealtimeGateway(
         node.engine, authenticator, settings.part(RealtimeSettings), limits=limits
     )
-    app = with_client_rate(realtime.over_http(app), limits)
+    app = with_turns(with_client_rate(realtime.over_http(app), limits))
     node.metrics.watch("qunxin_connections", lambda: realtime.connections)
     websocket = cast("type[asyncio.Protocol]", realtime.ws_protocol_class)
     protocol = http_protocol(http, limits)

@@ -28,6 +28,11 @@ from qunxin.wire.protobuf import PROTOBUF
 
 _log = logging.getLogger("qunxin.realtime")
 
+HOLD_SECONDS: Final = 1.0
+"""Who has asked too often is told so after this time: a program that comes back at once, again and
+again, would otherwise be limited by nothing but what refusing it costs the others."""
+MAX_HELD: Final = 1_000
+"""Refusals that wait at the same time; beyond them a refusal comes at once."""
 _VERSION: Final = "13"
 _FRAMINGS: Final = {each.format.subprotocol: each for each in (WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)}
 _BACKENDS: Final = {"picows": websocket_picows.attach, "websockets": websocket_library.attach}
@@ -116,6 +121,10 @@ class Host(Protocol):
         """The connection's socket is closed."""
         ...
 
+    def refused(self, code: str) -> None:
+        """Count a refusal."""
+        ...
+
 
 class Upgrades:
     """Makes what uvicorn calls `ws_protocol_class`."""
@@ -128,6 +137,7 @@ class Upgrades:
         self._settings = settings
         self._host = host
         self._sites = SitePolicy(settings.allowed_hosts, settings.allowed_origins)
+        self._held = 0
 
     def protocol(self, **_uvicorn: object) -> asyncio.Protocol:
         """One upgrade. uvicorn's own arguments are of no use here."""
@@ -137,9 +147,21 @@ class Upgrades:
         """Count the connection in. Raises what the request is refused with."""
         sockname = transport.get_extra_info("sockname")
         address = sockname[0] if isinstance(sockname, tuple) else None
-        framing = check_upgrade(request, self._sites, address)
-        self._host.admit()
-        return _Accepted(request.headers, framing, self._enter(request, transport))
+        try:
+            framing = check_upgrade(request, self._sites, address)
+            self._host.admit()
+            leave = self._enter(request, transport)
+        except QunxinError as error:
+            self._host.refused(error.code)
+            quiet = error.code == "rate_limited"  # or one client could fill the log
+            _log.log(
+                logging.DEBUG if quiet else logging.INFO,
+                "upgrade refused: %d %s",
+                status_of(error),
+                error,
+            )
+            raise
+        return _Accepted(request.headers, framing, leave)
 
     def _enter(self, request: UpgradeRequest, transport: asyncio.Transport) -> Callable[[], None]:
         """Count the connection for its client; what to call, once, when it is closed."""
@@ -151,6 +173,17 @@ class Upgrades:
         limits.check_handshake(client)
         limits.enter(client)
         return partial(limits.leave, client)
+
+    def hold(self) -> bool:
+        """Whether one more refusal may wait; `let_go` follows."""
+        if self._held >= MAX_HELD:
+            return False
+        self._held += 1
+        return True
+
+    def let_go(self) -> None:
+        """A held refusal was given."""
+        self._held -= 1
 
     def switch(self, accepted: _Accepted, transport: asyncio.Transport) -> None:
         """Hand the transport to the backend."""
@@ -196,15 +229,27 @@ class _Upgrade(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The request's head, whole, in one call."""
         transport, request = self._transport, UpgradeRequest.parse(data)
+        transport.pause_reading()
+        loop = asyncio.get_running_loop()
         try:
             accepted = self._upgrades.judge(request, transport)
         except QunxinError as error:
-            _log.info("upgrade refused: %d %s", status_of(error), error)
-            transport.write(whole_answer(error, _language(request.headers)))
-            transport.close()
+            answer = whole_answer(error, _language(request.headers))
+            if error.code == "rate_limited" and self._upgrades.hold():
+                loop.call_later(HOLD_SECONDS, self._refuse_held, answer)
+            else:
+                self._refuse(answer)
             return
-        transport.pause_reading()
-        asyncio.get_running_loop().call_soon(self._switch, accepted, transport)
+        loop.call_soon(self._switch, accepted, transport)
+
+    def _refuse_held(self, answer: bytes) -> None:
+        self._upgrades.let_go()
+        self._refuse(answer)
+
+    def _refuse(self, answer: bytes) -> None:
+        """Nothing happens where the client is gone."""
+        self._transport.write(answer)
+        self._transport.close()
 
     def _switch(self, accepted: _Accepted, transport: asyncio.Transport) -> None:
         if transport.is_closing():

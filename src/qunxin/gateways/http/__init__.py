@@ -5,5 +5,6 @@ from qunxin.gateways.http.app import build_app
 from qunxin.gateways.http.client_rate import with_client_rate
 from qunxin.gateways.http.protocol import http_protocol
 from qunxin.gateways.http.settings import HttpSettings
+from qunxin.gateways.http.turns import with_turns
 
-__all__ = ["HttpSettings", "build_app", "http_protocol", "with_client_rate"]
+__all__ = ["HttpSettings", "build_app", "http_protocol", "with_client_rate", "with_turns"]
