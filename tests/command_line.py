@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +53,14 @@ class CommandLine:
         done = self.run(*arguments, "--json")
         assert (done.code, done.out) == (1, ""), done
         return json.loads(done.err.splitlines()[-1])["error"]
+
+    def fill(self, words: Iterable[str]) -> None:
+        """Two users, and the group tea with a message of each of `words` by alice."""
+        for user in ("alice", "bob"):
+            self("user", "create", user)
+        self("group", "create", "tea", "bob", "--owner", "alice")
+        for text in words:
+            self("send", "group", "tea", "--from", "alice", text)
 
 
 @contextmanager

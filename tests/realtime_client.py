@@ -20,6 +20,8 @@ from qunxin.gateways.keyring import TokenKeys, new_key
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+TEA = "group:tea"
+WORDS = "早安 👩\u200d👩\u200d👧\u200d👦 مرحبا \u202eabc\u202c\u2028"
 PATIENCE_SECONDS = 10.0
 
 
@@ -131,6 +133,13 @@ class RawClient:
         push: dict[str, Any] = line["push"]
         return push
 
+    async def positions(self, last: int, channel: str = TEA) -> list[int]:
+        """Offsets of the channel's next pushes until `last` has come."""
+        seen: list[int] = []
+        while not seen or seen[-1] < last:
+            seen.append((await self.push("pub", channel))["pub"]["offset"])
+        return seen
+
     async def ping(self) -> None:
         """Return once the server has pinged, answered or not."""
         await self._find(lambda line: not line)
@@ -229,6 +238,14 @@ class RealtimeNode(NamedTuple):
         await client.connect(self.token(user), **fields)
         return client
 
+    async def say(self, count: int, text: str = WORDS) -> int:
+        """Messages in the tea group by alice; the last position."""
+        position = 0
+        for i in range(count):
+            receipt = await self.engine.send("group", "tea", sender="alice", text=f"{text} {i}")
+            position = receipt.position
+        return position
+
 
 async def _nothing_here(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 404, "headers": []})
@@ -274,6 +291,13 @@ async def _serving(gateway: RealtimeGateway) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
         for connection in list(state.connections):
             connection.shutdown()
+
+
+async def put_tea(engine: Engine, *outside: str) -> None:
+    """The group tea of alice, who owns it, and bob; and accounts that are not in it."""
+    for user in ("alice", "bob", *outside):
+        await engine.put_user(user, name=f"{user} 先生")
+    await engine.put_group("tea", name="茶友会 🍵", owner="alice", members=("bob",))
 
 
 async def in_step(engine: Engine, conversation: str) -> None:

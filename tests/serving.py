@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -103,7 +103,7 @@ class ServerProcess:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        with httpx.Client(base_url=self.url, timeout=5) as client:
+        with self.client("none yet") as client:
             while time.monotonic() < deadline:
                 assert self._process is not None
                 assert self._process.poll() is None, f"the server has ended:\n{self.log}"
@@ -141,6 +141,17 @@ class ServerProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def eventually(find: Callable[[], Any]) -> Any:
+    """What `find` gives as soon as it gives something."""
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        found = find()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it never came")
 
 
 def answer(response: httpx.Response) -> Any:

@@ -1,19 +1,41 @@
-"""The doors, each a fixture: tests that take `door` run once through each of them."""
+"""The doors, each a fixture: tests that take `door` run once through each of them. And a realtime
+node for tests of the protocol itself."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from door_embedded import EmbeddedDoor
 from door_http import HttpDoor
 from door_realtime import RealtimeDoor
-from doors import Door
+from doors import Door, opened
 
+from qunxin.engine import Engine
+from qunxin.gateways.realtime import RealtimeSettings
+from realtime_client import RealtimeNode, put_tea, realtime_node
 from serving import ServerProcess
 
 DOORS = ("embedded", "http", "realtime")
+
+
+@pytest.fixture(params=["picows", "websockets"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    """The library that reads WebSocket frames."""
+    return request.param
+
+
+@pytest.fixture
+async def node(engine: Engine, backend: Any) -> AsyncIterator[RealtimeNode]:
+    """The realtime gateway over an engine with the group tea; carol is not in it."""
+    await put_tea(engine, "carol")
+    settings = RealtimeSettings(
+        websocket_backend=backend, ping_spacing_seconds=0.1, linger_seconds=0.5
+    )
+    async with realtime_node(engine, settings) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -35,33 +57,19 @@ def unopened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Doo
 @pytest.fixture
 async def door(unopened: Callable[[], Door]) -> AsyncIterator[Door]:
     """One door after the other. At the end no device has seen a gap or a repeat."""
-    door = unopened()
-    await door.open()
-    yield door
-    try:
-        await door.close_devices()
-    finally:
-        await door.close()
+    async with opened(unopened()) as door:
+        yield door
 
 
 @pytest.fixture
 async def embedded(tmp_path: Path) -> AsyncIterator[EmbeddedDoor]:
     """The embedded engine's door alone."""
-    door = EmbeddedDoor(tmp_path / "chat 茶.db")
-    await door.open()
-    yield door
-    try:
-        await door.close_devices()
-    finally:
-        await door.close()
+    async with opened(EmbeddedDoor(tmp_path / "chat 茶.db")) as door:
+        yield door
 
 
 @pytest.fixture
 async def realtime(shared_server: ServerProcess) -> AsyncIterator[RealtimeDoor]:
     """The realtime door alone."""
-    door = RealtimeDoor(shared_server)
-    yield door
-    try:
-        await door.close_devices()
-    finally:
-        await door.close()
+    async with opened(RealtimeDoor(shared_server)) as door:
+        yield door

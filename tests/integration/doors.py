@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -386,3 +387,17 @@ def text_of(entry: Json) -> str | None:
 
 def positions_of(entries: Sequence[Json]) -> list[int]:
     return [entry["position"] for entry in entries]
+
+
+AnyDoor = TypeVar("AnyDoor", bound=Door)
+
+
+@asynccontextmanager
+async def opened(door: AnyDoor) -> AsyncIterator[AnyDoor]:
+    """`door`, open while the block runs. At its end no device has seen a gap or a repeat."""
+    await door.open()
+    yield door
+    try:
+        await door.close_devices()
+    finally:
+        await door.close()

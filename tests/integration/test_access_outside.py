@@ -137,19 +137,23 @@ async def test_groups_look_as_if_they_were_not(
         await _same(outsider, sends, "to", there, world.unused)
 
 
-async def test_conversations_look_as_if_they_were_not(
-    door: HttpDoor, world: World, outsider: Outsider
-) -> None:
-    """Groups, others' private conversations and inboxes: their entries, ledgers and cursors."""
+async def _conversations(door: HttpDoor, world: World) -> dict[str, str]:
+    """Conversations that are there and none of the outsider's, each with one that is not."""
     first, second, third = sorted((world.owner, world.admin, world.member))
     await door.send("private", second, first, "只有我们知道 🤐")
-    pairs = {
+    return {
         f"group:{world.group}": f"group:{world.unused}",
         f"private:{first}~{second}": f"private:{first}~{third}",
         f"inbox:{world.subject}": f"inbox:{world.unused}",
     }
+
+
+async def test_conversations_look_as_if_they_were_not(
+    door: HttpDoor, world: World, outsider: Outsider
+) -> None:
+    """Groups, others' private conversations and inboxes: their entries, ledgers and cursors."""
     own = {"cursor.read": {"user": world.outsider, "position": 1}}
-    for there, missing in pairs.items():
+    for there, missing in (await _conversations(door, world)).items():
         await _same(outsider, CONVERSATION_REQUESTS | own, "conversation", there, missing)
 
 
@@ -157,14 +161,7 @@ async def test_realtime_commands_tell_nothing_of_others(
     door: HttpDoor, world: World, outsider: Outsider
 ) -> None:
     """Nor do the protocol's own commands, to which no operation belongs."""
-    first, second, third = sorted((world.owner, world.admin, world.member))
-    await door.send("private", second, first, "只有我们知道 🤐")
-    pairs = {
-        f"group:{world.group}": f"group:{world.unused}",
-        f"private:{first}~{second}": f"private:{first}~{third}",
-        f"inbox:{world.subject}": f"inbox:{world.unused}",
-    }
-    for there, missing in pairs.items():
+    for there, missing in (await _conversations(door, world)).items():
         for kind, body in COMMANDS.items():
             of_there = await outsider.command(kind, {"channel": there, **body})
             of_missing = await outsider.command(kind, {"channel": missing, **body})

@@ -19,11 +19,7 @@ WORDS = ("早安 👩\u200d👩\u200d👧", "مرحبا \u202eabc\u202c", "长" 
 @pytest.fixture
 def backup(folder_cli: CommandLine, tmp_path: Path) -> Path:
     """A backup of a folder with two users, a group and three messages, one of them recalled."""
-    for user in ("alice", "bob"):
-        folder_cli("user", "create", user)
-    folder_cli("group", "create", "tea", "bob", "--owner", "alice")
-    for words in WORDS:
-        folder_cli("send", "group", "tea", "--from", "alice", words)
+    folder_cli.fill(WORDS)
     path = tmp_path / "备份 1.db"
     told = folder_cli("backup", str(path))
     assert told["facts"]["messages"] == len(WORDS)

@@ -28,21 +28,14 @@ from qunxin.engine import Engine, EngineSettings
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.model import DeliveryState
 from qunxin.wire.codes import FAILED
-from realtime_client import RealtimeNode, realtime_node
+from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
 
-TEA = "group:tea"
 ALICE_BOB = "private:alice~bob"
-
-
-async def _populate(engine: Engine) -> None:
-    for user in ("alice", "bob", "carol"):
-        await engine.put_user(user, name=f"用户 {user}")
-    await engine.put_group("tea", name="茶友会 🍵", owner="alice", members=("bob",))
 
 
 @pytest.fixture
 async def node(engine: Engine) -> AsyncIterator[RealtimeNode]:
-    await _populate(engine)
+    await put_tea(engine, "carol")
     settings = RealtimeSettings(ping_spacing_seconds=0.05, linger_seconds=0.2)
     async with realtime_node(engine, settings) as running_node:
         yield running_node
@@ -189,7 +182,7 @@ async def test_too_long_away_is_told_to_reload(tmp_path: Path) -> None:
     """Beyond the recovery budget comes a `Reload`, and then what follows; history has the rest."""
     settings = EngineSettings(recovery_budget_entries=10)
     async with qunxin.open(tmp_path / "chat.db", settings=settings) as engine:
-        await _populate(engine)
+        await put_tea(engine, "carol")
         async with realtime_node(engine) as node:
             file = tmp_path / "bob.db"
             async with running(node, "bob", file) as bob:
@@ -302,7 +295,7 @@ async def test_a_stay_that_passed_while_away_is_loaded(node: RealtimeNode, tmp_p
 async def test_500_conversations_are_followed(engine: Engine) -> None:
     """More than a connection begins with: the others are subscribed on demand, and each goes on
     where it stood after a cut."""
-    await _populate(engine)
+    await put_tea(engine, "carol")
     groups = [f"g{number}" for number in range(500)]
     put = (
         engine.put_group(group, name=f"群 {group}", owner="alice", members=("bob",))

@@ -8,15 +8,14 @@ import os
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serving import ServerProcess, answer, run_cli
+from serving import ServerProcess, answer, eventually, run_cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 README = EXAMPLES.parent / "README.md"
@@ -44,17 +43,6 @@ def _running(name: str, **environment: str) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def _eventually(find: Callable[[], Any]) -> Any:
-    """What `find` gives as soon as it gives something."""
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
-        found = find()
-        if found:
-            return found
-        time.sleep(0.05)
-    pytest.fail("it never came")
 
 
 def test_every_example_is_run() -> None:
@@ -200,9 +188,9 @@ def test_bot_echo(server: ServerProcess) -> None:
             "QUNXIN_TOKEN": server.token("echo"),
         }
         with _running("bot_echo.py", **environment):
-            _eventually(answers)
+            eventually(answers)
             answer(api.post("/v1/messages", json={**message, "text": "在吗？"}))
-            texts = _eventually(lambda: found if len(found := answers()) > 1 else None)
+            texts = eventually(lambda: found if len(found := answers()) > 1 else None)
     assert [[part for part in text if part["type"] == "text"] for text in texts] == [
         [{"type": "text", "text": "مرحبا"}],
         [{"type": "text", "text": "在吗？"}],

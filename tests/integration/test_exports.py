@@ -24,11 +24,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def export(folder_cli: CommandLine, tmp_path: Path) -> Path:
     """The export of a folder with two users, a group and three messages."""
-    for user in ("alice", "bob"):
-        folder_cli("user", "create", user)
-    folder_cli("group", "create", "tea", "bob", "--owner", "alice")
-    for words in WORDS:
-        folder_cli("send", "group", "tea", "--from", "alice", words)
+    folder_cli.fill(WORDS)
     path = tmp_path / "全部 1.jsonl"
     told = folder_cli("export", str(path))
     assert told["bytes"] == path.stat().st_size

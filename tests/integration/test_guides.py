@@ -6,8 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import pytest
 
 from command_line import CommandLine
 from qunxin.cli.app import run
-from serving import ServerProcess, run_cli
+from serving import ServerProcess, eventually, run_cli
 
 pytestmark = pytest.mark.processes
 
@@ -37,17 +35,6 @@ def commands_of(page: str) -> list[list[str]]:
         for line in ours
         if line.startswith("qunxin ")
     ]
-
-
-def eventually(find: Callable[[], Any]) -> Any:
-    """What `find` gives as soon as it gives something."""
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
-        found = find()
-        if found:
-            return found
-        time.sleep(0.05)
-    pytest.fail("it never came")
 
 
 def test_the_quickstart_can_be_followed(server: ServerProcess) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from qunxin.engine import Engine
-from realtime_client import realtime_node
+from realtime_client import put_tea, realtime_node
 from sdk_devices import JAVASCRIPT, install_javascript
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to"
@@ -48,15 +48,9 @@ def example(page: str, language: str) -> str:
     return found[1]
 
 
-async def _tea(engine: Engine) -> None:
-    for user in ("alice", "bob"):
-        await engine.put_user(user)
-    await engine.put_group("tea", name="茶友会 🍵", owner="alice", members=("bob",))
-
-
 async def test_the_python_example(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     """Connects, sends, and is given what it sent."""
-    await _tea(engine)
+    await put_tea(engine)
     code = compile(example("centrifuge-python.md", "python"), "centrifuge-python.md", "exec")
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102 - our own page
@@ -78,7 +72,7 @@ def javascript() -> None:
 @pytest.mark.usefixtures("javascript")
 async def test_the_javascript_example(engine: Engine) -> None:
     """Connects, sends twice with one key, and is given one message."""
-    await _tea(engine)
+    await put_tea(engine)
     files = {"howto.mjs": example("javascript.md", "js"), "howto-driver.mjs": DRIVER}
     for name, text in files.items():
         (JAVASCRIPT / "node_modules" / name).write_text(text, "utf-8")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from door_embedded import SETTINGS, EmbeddedDoor
-from doors import Json
+from doors import Json, opened
 
 from qunxin.broker import Batch, BatchHandler
 from qunxin.clock import SystemClock
@@ -68,13 +68,8 @@ class UnrulyDoor(EmbeddedDoor):
 
 @pytest.fixture(params=range(12))
 async def unruly(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[UnrulyDoor]:
-    door = UnrulyDoor(tmp_path / "chat 乱.db", request.param)
-    await door.open()
-    yield door
-    try:
-        await door.close_devices()
-    finally:
-        await door.close()
+    async with opened(UnrulyDoor(tmp_path / "chat 乱.db", request.param)) as door:
+        yield door
 
 
 def _visible(entries: list[Json]) -> list[Json]:

@@ -4,35 +4,12 @@ it, rule by rule."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from qunxin.engine import Engine
 from qunxin.gateways import realtime_commands
-from qunxin.gateways.realtime import RealtimeSettings
-from realtime_client import TEXT, RawClient, RealtimeNode, realtime_node
-
-TEA = "group:tea"
-WORDS = "早安 👩\u200d👩\u200d👧\u200d👦 مرحبا \u202eabc\u202c\u2028"
-
-
-@pytest.fixture(params=["picows", "websockets"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture
-async def node(engine: Engine, backend: Any) -> AsyncIterator[RealtimeNode]:
-    for user in ("alice", "bob", "carol"):
-        await engine.put_user(user, name=f"{user} 先生")
-    await engine.put_group("tea", name="茶友会 🍵", owner="alice", members=("bob",))
-    settings = RealtimeSettings(
-        websocket_backend=backend, ping_spacing_seconds=0.1, linger_seconds=0.5
-    )
-    async with realtime_node(engine, settings) as running:
-        yield running
+from realtime_client import TEA, TEXT, WORDS, RawClient, RealtimeNode
 
 
 async def test_a_message_reaches_sender_and_member_once_in_order(node: RealtimeNode) -> None:
@@ -74,29 +51,12 @@ async def test_connect_lists_inbox_broadcasts_and_groups(node: RealtimeNode) -> 
     assert sessions[0].session == connect["client"]
 
 
-async def _send(node: RealtimeNode, count: int, text: str = WORDS) -> int:
-    """Messages in the tea group by alice; the last position."""
-    position = 0
-    for i in range(count):
-        receipt = await node.engine.send("group", "tea", sender="alice", text=f"{text} {i}")
-        position = receipt.position
-    return position
-
-
-async def _positions(client: RawClient, last: int, channel: str = TEA) -> list[int]:
-    """Offsets of the channel's pushes until `last` has come."""
-    seen: list[int] = []
-    while not seen or seen[-1] < last:
-        seen.append((await client.push("pub", channel))["pub"]["offset"])
-    return seen
-
-
 async def test_recovery_gives_what_was_missed_as_pushes_behind_the_reply(
     node: RealtimeNode,
 ) -> None:
     """`recovered` with the offset asked from, no publications in the reply, then every position
     once, live ones behind them."""
-    last = await _send(node, 5)
+    last = await node.say(5)
     client = await RawClient.open(node.port)
     asked = {"recover": True, "offset": last - 3, "epoch": node.engine.epoch}
     reply = await client.connect(node.token("bob"), subs={TEA: asked, "group:nowhere": asked})
@@ -105,14 +65,14 @@ async def test_recovery_gives_what_was_missed_as_pushes_behind_the_reply(
     assert (tea["was_recovering"], tea["recovered"]) == (True, True)
     assert tea["offset"] == last - 3
     assert "publications" not in tea
-    assert await _positions(client, last) == [last - 2, last - 1, last]
-    live = await _send(node, 2)
-    assert await _positions(client, live) == [last + 1, live]
+    assert await client.positions(last) == [last - 2, last - 1, last]
+    live = await node.say(2)
+    assert await client.positions(live) == [last + 1, live]
 
 
 async def test_a_position_of_another_history_must_reload(node: RealtimeNode) -> None:
     """Another epoch, or an offset above the head: not recovered, begins at the head."""
-    last = await _send(node, 2)
+    last = await node.say(2)
     for asked in (
         {"recover": True, "offset": 1, "epoch": "another"},
         {"recover": True, "offset": last + 7, "epoch": node.engine.epoch},
@@ -129,7 +89,7 @@ async def test_a_position_of_another_history_must_reload(node: RealtimeNode) -> 
 async def test_stored_positions_may_come_in_connect_data(node: RealtimeNode) -> None:
     """A first connect of a device that stored its positions; entries of `subs` that do not ask
     to recover are passed over."""
-    last = await _send(node, 4)
+    last = await node.say(4)
     client = await RawClient.open(node.port)
     reply = await client.connect(
         node.token("bob"),
@@ -137,13 +97,13 @@ async def test_stored_positions_may_come_in_connect_data(node: RealtimeNode) -> 
         data={"positions": {TEA: {"offset": last - 1, "epoch": node.engine.epoch}}, "自己": [1]},
     )
     assert reply["subs"][TEA]["recovered"] is True
-    assert await _positions(client, last) == [last]
+    assert await client.positions(last) == [last]
 
 
 async def test_a_long_absence_comes_in_frames_paced_by_pongs(node: RealtimeNode) -> None:
     """Far more than one frame's worth: each frame is bounded, and without a pong the next page
     does not come."""
-    last = await _send(node, 30, "龘" * 16_000)
+    last = await node.say(30, "龘" * 16_000)
     client = await RawClient.open(node.port)
     client.answers_pings = False
     asked = {"recover": True, "offset": last - 30, "epoch": node.engine.epoch}
@@ -155,7 +115,7 @@ async def test_a_long_absence_comes_in_frames_paced_by_pongs(node: RealtimeNode)
     assert 0 < len(client.lines) < 30
     client.answers_pings = True
     client.send_frame(TEXT, b"{}")
-    assert await _positions(client, last) == list(range(last - 29, last + 1))
+    assert await client.positions(last) == list(range(last - 29, last + 1))
     assert max(client.frame_sizes) <= 300 * 1024
 
 
@@ -165,7 +125,7 @@ async def test_a_new_member_is_subscribed_and_a_removed_one_is_told_why(
     """`subscribe` push and entries from the joining; the entry of the removal, then
     `unsubscribe`; nothing after it."""
     carol = await node.client("carol")
-    await _send(node, 1)
+    await node.say(1)
     change = await node.engine.add_members("tea", ["carol"])
     push = await carol.push("subscribe", TEA)
     assert push["subscribe"]["recoverable"] is True
@@ -178,7 +138,7 @@ async def test_a_new_member_is_subscribed_and_a_removed_one_is_told_why(
     assert (left["pub"]["data"]["type"], left["pub"]["data"]["reason"]) == ("left", "removed")
     ended = await carol.push("unsubscribe", TEA)
     assert ended["unsubscribe"] == {"code": 2101, "reason": "removed"}
-    await _send(node, 1)
+    await node.say(1)
     await carol.rpc("user.get")
     assert not [line for line in carol.lines if line.get("push", {}).get("channel") == TEA]
 
@@ -237,27 +197,27 @@ async def test_subscribing_to_an_own_conversation_is_answered_105(node: Realtime
     bob = await node.client("bob")
     reply = await bob.call(subscribe={"channel": TEA, "recover": True, "offset": 1, "epoch": ""})
     assert reply["error"] == {"code": 105, "message": "already subscribed"}
-    last = await _send(node, 1)
-    assert (await _positions(bob, last))[-1] == last
+    last = await node.say(1)
+    assert (await bob.positions(last))[-1] == last
 
 
 async def test_subscribe_on_demand_recovers_and_unsubscribe_ends_it(node: RealtimeNode) -> None:
     """A conversation left and taken up again from a stored position."""
     bob = await node.client("bob")
     assert (await bob.call(unsubscribe={"channel": TEA}))["unsubscribe"] == {}
-    last = await _send(node, 3)
+    last = await node.say(3)
     position = {"recover": True, "offset": last - 2, "epoch": node.engine.epoch}
     reply = await bob.call(subscribe={"channel": TEA, **position})
     assert reply["subscribe"]["recovered"] is True
     assert reply["subscribe"]["offset"] == last - 2
-    assert await _positions(bob, last) == [last - 1, last]
+    assert await bob.positions(last) == [last - 1, last]
     refused = await bob.call(subscribe={"channel": "group:没有"})
     assert refused["error"]["code"] == 1005
 
 
 async def test_history_forwards_backwards_and_position_only(node: RealtimeNode) -> None:
     """Entries with their offsets; `since` of another epoch is refused."""
-    last = await _send(node, 5)
+    last = await node.say(5)
     bob = await node.client("bob")
 
     async def offsets(**fields: Any) -> list[int]:
@@ -427,8 +387,8 @@ async def test_pongs_move_the_delivered_cursor(node: RealtimeNode) -> None:
     """Nothing is delivered until the client answers the ping behind it."""
     bob = await node.client("bob")
     bob.answers_pings = False
-    last = await _send(node, 1)
-    await _positions(bob, last)
+    last = await node.say(1)
+    await bob.positions(last)
     await bob.ping()
     ledger = await node.engine.deliveries(TEA, last)
     assert {d.user: str(d.state) for d in ledger.deliveries}["bob"] == "queued"

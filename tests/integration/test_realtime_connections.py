@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,44 +13,18 @@ from qunxin.engine.session import Session
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.gateways.realtime_session import RealtimeSession
-from realtime_client import PING, PONG, TEXT, Closed, RawClient, RealtimeNode, frame, realtime_node
-
-TEA = "group:tea"
-WORDS = "早安 👩\u200d👩\u200d👧\u200d👦 مرحبا \u202eabc\u202c\u2028"
-
-
-@pytest.fixture(params=["picows", "websockets"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture
-async def node(engine: Engine, backend: Any) -> AsyncIterator[RealtimeNode]:
-    for user in ("alice", "bob", "carol"):
-        await engine.put_user(user, name=f"{user} 先生")
-    await engine.put_group("tea", name="茶友会 🍵", owner="alice", members=("bob",))
-    settings = RealtimeSettings(
-        websocket_backend=backend, ping_spacing_seconds=0.1, linger_seconds=0.5
-    )
-    async with realtime_node(engine, settings) as running:
-        yield running
-
-
-async def _send(node: RealtimeNode, count: int, text: str = WORDS) -> int:
-    """Messages in the tea group by alice; the last position."""
-    position = 0
-    for i in range(count):
-        receipt = await node.engine.send("group", "tea", sender="alice", text=f"{text} {i}")
-        position = receipt.position
-    return position
-
-
-async def _positions(client: RawClient, last: int, channel: str = TEA) -> list[int]:
-    """Offsets of the channel's pushes until `last` has come."""
-    seen: list[int] = []
-    while not seen or seen[-1] < last:
-        seen.append((await client.push("pub", channel))["pub"]["offset"])
-    return seen
+from realtime_client import (
+    PING,
+    PONG,
+    TEA,
+    TEXT,
+    WORDS,
+    Closed,
+    RawClient,
+    RealtimeNode,
+    frame,
+    realtime_node,
+)
 
 
 async def test_control_frames_and_fragments(node: RealtimeNode) -> None:
@@ -104,8 +77,8 @@ async def test_what_ends_a_connection_for_good(
     closed = await bob.closed()
     assert closed.code == code
     assert closed.reason
-    last = await _send(node, 1)
-    assert (await _positions(alice, last))[-1] == last
+    last = await node.say(1)
+    assert (await alice.positions(last))[-1] == last
 
 
 async def test_commands_before_connect(node: RealtimeNode) -> None:
@@ -256,7 +229,7 @@ async def test_an_ended_connection_leaves_nothing_to_the_collector(node: Realtim
     try:
         for ending in range(4):
             client = await node.client("bob")
-            await _send(node, 2)
+            await node.say(2)
             refused = await client.call(
                 publish={"channel": "group:no-such", "data": {"text": WORDS}}
             )

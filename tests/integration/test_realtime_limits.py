@@ -12,21 +12,22 @@ import pytest
 from qunxin.engine import Engine
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime import RealtimeSettings
-from realtime_client import PING, TEXT, RawClient, RealtimeNode, frame, in_step, realtime_node
-
-TEA = "group:tea"
-
-
-@pytest.fixture(params=["picows", "websockets"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+from realtime_client import (
+    PING,
+    TEA,
+    TEXT,
+    RawClient,
+    RealtimeNode,
+    frame,
+    in_step,
+    put_tea,
+    realtime_node,
+)
 
 
 @asynccontextmanager
 async def tea_node(engine: Engine, **settings: Any) -> AsyncIterator[RealtimeNode]:
-    for user in ("alice", "bob"):
-        await engine.put_user(user)
-    await engine.put_group("tea", owner="alice", members=("bob",))
+    await put_tea(engine)
     settings = {"linger_seconds": 0.5, "ping_spacing_seconds": 0.1} | settings
     async with realtime_node(engine, RealtimeSettings(**settings)) as node:
         yield node

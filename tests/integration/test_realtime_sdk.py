@@ -15,9 +15,8 @@ from qunxin.engine import Engine
 from qunxin.errors import ERRORS, QunxinError
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.wire.codes import ERROR_NUMBERS
-from realtime_client import RealtimeNode, realtime_node
+from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
 
-TEA = "group:tea"
 WORDS = "早安 👩\u200d👩\u200d👧 مرحبا \u202eabc\u202c"
 
 
@@ -101,9 +100,7 @@ class Device(centrifuge.ClientEventHandler):  # type: ignore[misc]
 @pytest.fixture(params=["picows json", "picows protobuf", "websockets protobuf"])
 async def node(engine: Engine, request: pytest.FixtureRequest) -> AsyncIterator[RealtimeNode]:
     backend, encoding = request.param.split(" ")
-    for user in ("alice", "bob"):
-        await engine.put_user(user)
-    await engine.put_group("tea", name="茶友会 🍵", owner="alice", members=("bob",))
+    await put_tea(engine)
     settings = RealtimeSettings(
         websocket_backend=backend, ping_spacing_seconds=0.1, linger_seconds=0.5
     )

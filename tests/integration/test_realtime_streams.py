@@ -16,9 +16,8 @@ from centrifuge.protocol import client_pb2
 from qunxin.engine import Engine
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.wire.protobuf import PROTOBUF, split_messages
-from realtime_client import RealtimeNode, realtime_node
+from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
 
-TEA = "group:tea"
 WORDS = "早安 👩\u200d👩\u200d👧 مرحبا \u202eabc\u202c\u2028\r\n"
 SETTINGS = RealtimeSettings(
     ping_spacing_seconds=0.1,
@@ -29,9 +28,7 @@ SETTINGS = RealtimeSettings(
 
 @pytest.fixture
 async def node(engine: Engine) -> AsyncIterator[RealtimeNode]:
-    for user in ("alice", "bob"):
-        await engine.put_user(user)
-    await engine.put_group("tea", name="茶友会 🍵", owner="alice", members=("bob",))
+    await put_tea(engine)
     async with realtime_node(engine, SETTINGS) as running:
         yield running
 

@@ -15,11 +15,10 @@ from qunxin.engine import Engine
 from qunxin.engine.settings import EngineSettings
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.model import User
-from realtime_client import RealtimeNode, realtime_node
+from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
 from sdk_devices import NODE, PYTHON, Kind, SdkDevice, SdkError, install_javascript, make_device
 from serving import ServerProcess, answer
 
-TEA = "group:tea"
 WORDS = "早安 👩\u200d👩\u200d👧 مرحبا \u202eabc\u202c\u2028"
 SETTINGS = RealtimeSettings(ping_spacing_seconds=0.1, linger_seconds=0.5)
 
@@ -60,9 +59,7 @@ async def open_device(kind: Kind) -> AsyncIterator[Open]:
 
 @asynccontextmanager
 async def tea_node(engine: Engine) -> AsyncIterator[RealtimeNode]:
-    for user in ("alice", "bob", "carol"):
-        await engine.put_user(user)
-    await engine.put_group("tea", name="茶友会 🍵", owner="alice", members=("bob",))
+    await put_tea(engine, "carol")
     async with realtime_node(engine, SETTINGS) as running:
         yield running
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from certificates import Certificate, make_certificate
 from qunxin.config import Settings
 from qunxin.errors import QunxinError
 from qunxin.tls import tls_context
-from serving import START_SECONDS, ServerProcess, answer
+from serving import ServerProcess, answer
 
 pytestmark = pytest.mark.processes
 
@@ -38,17 +37,6 @@ class TlsServer(ServerProcess):
         headers = {"Authorization": f"Bearer {key or self.key}"}
         trusting = self.certificate.trusting
         return httpx.Client(base_url=self.url, headers=headers, verify=trusting, timeout=20)
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        with self.client("none yet") as client:
-            while time.monotonic() < deadline:
-                try:
-                    if client.get("/health/ready").status_code == 200:
-                        return
-                except httpx.TransportError:
-                    time.sleep(0.02)
-        raise AssertionError(f"the server is not ready:\n{self.log}")
 
 
 @pytest.fixture(params=["picows", "websockets"])
