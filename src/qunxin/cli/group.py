@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from cyclopts import App, Parameter
 
 from qunxin.cli.common import Common, run_on_folder
-from qunxin.cli.output import Output
+from qunxin.cli.output import Output, titled
 from qunxin.cli.times import local_time
 from qunxin.control import Control
 from qunxin.errors import QunxinError
@@ -70,7 +70,7 @@ def create(
         )
         output.result(
             saved,
-            f"Group {_title(saved)} created: {saved['members']} members.",
+            f"Group {titled(saved, 'group')} created: {saved['members']} members.",
             *_failed(saved["results"]),
         )
 
@@ -95,7 +95,7 @@ def show(group: str, /, *, common: Common | None = None) -> None:
         found = await control.call("group.get", group=group)
         output.result(
             found,
-            f"Group               {_title(found)}",
+            f"Group               {titled(found, 'group')}",
             f"State               {found['state']}",
             f"Members             {found['members']}",
             f"Membership version  {found['membership_version']}",
@@ -309,8 +309,3 @@ def _check_new(found: dict[str, Any] | None, group: str) -> None:
 def _failed(results: list[dict[str, Any]]) -> list[str]:
     wrong = [one for one in results if one["result"] not in ("added", "already_member")]
     return [f"  {one['user']}: {one['result']}" for one in wrong]
-
-
-def _title(group: dict[str, Any]) -> str:
-    named = group["name"] and group["name"] != group["group"]
-    return f"{group['group']} ({group['name']})" if named else str(group["group"])

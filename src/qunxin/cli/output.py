@@ -144,3 +144,9 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return escape(str(value))
+
+
+def titled(thing: Mapping[str, Any], kind: str) -> str:
+    """A user or a group by its id, with its name where that says more."""
+    thing_id, name = thing[kind], thing["name"]
+    return f"{thing_id} ({name})" if name and name != thing_id else str(thing_id)

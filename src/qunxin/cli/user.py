@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from qunxin.cli.common import Common, run_on_folder
-from qunxin.cli.output import Output
+from qunxin.cli.output import Output, titled
 from qunxin.cli.times import local_time
 from qunxin.control import Control
 
@@ -34,7 +34,7 @@ def create(user: str, /, *, name: str | None = None, common: Common | None = Non
     async def work(control: Control, output: Output) -> None:
         saved = await control.call("user.put", user=user, name=name)
         done = "created" if saved["new"] else "was there already and is up to date"
-        output.result(saved, f"User {_title(saved)} {done}.")
+        output.result(saved, f"User {titled(saved, 'user')} {done}.")
 
     run_on_folder(common, work)
 
@@ -57,7 +57,7 @@ def show(user: str, /, *, common: Common | None = None) -> None:
         found = await control.call("user.get", user=user)
         output.result(
             found,
-            f"User     {_title(found)}",
+            f"User     {titled(found, 'user')}",
             f"State    {found['state']}",
             f"Created  {local_time(found['created'])}",
         )
@@ -217,11 +217,6 @@ def _set_state(user: str, state: str, common: Common | None) -> None:
     async def work(control: Control, output: Output) -> None:
         await control.call("user.get", user=user)  # `put` would create it
         saved = await control.call("user.put", user=user, state=state)
-        output.result(saved, f"User {_title(saved)} is {saved['state']}.")
+        output.result(saved, f"User {titled(saved, 'user')} is {saved['state']}.")
 
     run_on_folder(common, work)
-
-
-def _title(user: dict[str, Any]) -> str:
-    named = user["name"] and user["name"] != user["user"]
-    return f"{user['user']} ({user['name']})" if named else str(user["user"])
