@@ -181,6 +181,28 @@ async def test_a_key_id_that_is_not_ours(authenticator: Authenticator, key_id: o
     assert await _refusal(authenticator, token) == "unauthenticated"
 
 
+async def test_a_good_token_is_verified_once_in_a_while(
+    authenticator: Authenticator, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at each request; and it expires in its time all the same."""
+    verified: list[str] = []
+    decode = jwt.decode
+
+    def counting(token: str, *rest: Any, **options: Any) -> Any:
+        verified.append(token)
+        return decode(token, *rest, **options)
+
+    monkeypatch.setattr(jwt, "decode", counting)
+    token = _token(exp=NOW + 90)
+    assert [(await authenticator.verify_token(token)).user for _ in range(5)] == ["alice"] * 5
+    assert len(verified) == 1
+    clock.seconds = NOW + 61
+    await authenticator.verify_token(token)
+    assert len(verified) == 2
+    clock.seconds = NOW + 90 + LEEWAY_SECONDS
+    assert await _refusal(authenticator, token) == "token_expired"
+
+
 async def test_keys_take_turns(authenticator: Authenticator) -> None:
     """After a rotation old tokens still hold and new ones are signed with the new key; without
     the old key its tokens are refused."""

@@ -9,6 +9,7 @@ An API key begins with ``qx_`` and is looked up by the engine, which keeps only 
 from __future__ import annotations
 
 import secrets
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeGuard
 
@@ -32,6 +33,9 @@ LEEWAY_SECONDS: Final = 5
 API_KEY_PREFIX: Final = "qx_"
 _MAX_TOKEN_LENGTH: Final = 4096
 _REQUIRED: Final = ("sub", "exp", "aud")
+_VERIFIED_SECONDS: Final = 60
+"""No longer, since others may take a key out of their set."""
+_MAX_VERIFIED: Final = 10_000
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -40,6 +44,11 @@ class Identity(msgspec.Struct, frozen=True):
     user: str
     expires_at_ms: int
     token: TokenMark
+
+
+class _Verified(NamedTuple):
+    identity: Identity
+    until_ms: int
 
 
 class _VerifyingKey(NamedTuple):
@@ -73,10 +82,12 @@ class Authenticator:
         self._others = others
         self._others_issuer = others_issuer or None
         self._clock = clock or SystemClock()
+        self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
     def use_keys(self, keys: TokenKeys) -> None:
         """Sign and verify with `keys` from now on."""
         self._keys = keys
+        self._verified.clear()
 
     def issue_token(self, user: str, ttl_seconds: int | None = None) -> tuple[str, int]:
         """A token for `user`, and when it expires (milliseconds since 1970); by default after
@@ -103,7 +114,22 @@ class Authenticator:
     async def verify_token(self, token: str) -> Identity:
         """Whom a token is for. Raises `token_expired`, or `unauthenticated` for everything else
         that is wrong with it; `token_keys_unavailable` where its key cannot be looked up now.
-        Whether it was revoked is not looked at."""
+        Whether it was revoked is not looked at. A token found good is not verified again for
+        `_VERIFIED_SECONDS`, as long as it is valid and our keys stay what they are."""
+        known = self._verified.get(token)
+        if known is not None and self._clock.now_ms() < known.until_ms:
+            return known.identity
+        identity = await self._verify(token)
+        now_ms, expires_ms = self._clock.now_ms(), identity.expires_at_ms + LEEWAY_SECONDS * 1000
+        self._verified[token] = _Verified(
+            identity, min(now_ms + _VERIFIED_SECONDS * 1000, expires_ms)
+        )
+        self._verified.move_to_end(token)
+        if len(self._verified) > _MAX_VERIFIED:
+            self._verified.popitem(last=False)
+        return identity
+
+    async def _verify(self, token: str) -> Identity:
         if len(token) > _MAX_TOKEN_LENGTH:
             raise QunxinError("unauthenticated", detail="the token is too long")
         claims = self._verified_claims(token, await self._key_of(token))
