@@ -65,6 +65,25 @@ async def test_sends_of_one_user_are_limited_at_every_door(tmp_path: Path) -> No
         assert acting.status_code == 201
 
 
+async def test_a_repeat_has_its_first_outcome_beyond_the_quota_too(tmp_path: Path) -> None:
+    """Who repeats a message whose answer was lost must not be told that it was not sent."""
+    async with engine_with(tmp_path, user_sends_per_minute=1) as engine, http_node(engine) as node:
+
+        async def send(text: str, key: str | None) -> httpx.Response:
+            message = {"type": "private", "to": "bob", "text": text, "key": key}
+            headers = node.as_user("alice")
+            return await node.api.post("/v1/messages", json=message, headers=headers)
+
+        first = await send("刷屏 🌊", "k")
+        assert first.status_code == 201
+        again = await send("刷屏 🌊", "k")
+        assert again.status_code == 200, again.text
+        assert again.json() == {**first.json(), "duplicate": True}
+        assert (await send("别的", "k")).json()["code"] == "idempotency_conflict"
+        check_limited(await send("新的 ✨", "k2"), "user_sends_per_minute")
+        check_limited(await send("新的 ✨", None), "user_sends_per_minute")
+
+
 async def test_groups_and_invitations_are_limited(tmp_path: Path) -> None:
     """Creations, not updates; members one by one, those of a creation too; keys by their own."""
     limits = {

@@ -69,7 +69,9 @@ class MessageOperations(Core):
             conversation = spec.strategy.plan(to, sender)
             encoded = check_content(text, content, self.settings.max_message_bytes)
             _check_key(key, sender)
-            self.quotas.take(caller, Quota.SENDS)
+            limited = self._over_quota(caller)
+            if limited is not None and key is None:
+                raise limited
             trace.step("membership")
             group = group_of(conversation)
             command = Post(
@@ -81,13 +83,34 @@ class MessageOperations(Core):
                 digest=None if key is None else content_digest(encoded),
                 require=_check_require(require),
                 hint=None if group is None else self.member_cache.hint(group),
+                repeat_only=limited is not None,
             )
             trace.step("commit")
-            result = await self.commit(command, caller, group)
-            if not isinstance(result, Posted):
-                raise TypeError("the store answered a post with something else")
+            result = await self._post(command, caller, group, limited)
             trace.placed(command.conversation, result.position)
             return await self._receipt(conversation, result, caller, group)
+
+    def _over_quota(self, caller: Caller) -> QunxinError | None:
+        """The refusal of whoever has sent enough. What they repeat has its outcome already, and is
+        to be told that."""
+        try:
+            self.quotas.take(caller, Quota.SENDS)
+        except QunxinError as limited:
+            return limited
+        return None
+
+    async def _post(
+        self, command: Post, caller: Caller, group: str | None, limited: QunxinError | None
+    ) -> Posted:
+        try:
+            result = await self.commit(command, caller, group)
+        except QunxinError as error:
+            if limited is not None and error.code == "rate_limited":
+                raise limited from None  # it says when one more may be sent
+            raise
+        if not isinstance(result, Posted):
+            raise TypeError("the store answered a post with something else")
+        return result
 
     async def _receipt(
         self, conversation: Conversation, result: Posted, caller: Caller, group: str | None

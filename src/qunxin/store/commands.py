@@ -136,7 +136,8 @@ class Post(msgspec.Struct, frozen=True):
     """Append one message.
 
     Judged in this order: the key first (same digest, or the content was recalled: the first
-    outcome again with `duplicate`; other digest: `idempotency_conflict`); the conversation
+    outcome again with `duplicate`; other digest: `idempotency_conflict`); `repeat_only`
+    (`rate_limited`: the sender may send nothing new now); the conversation
     (`group_not_found`, `group_dissolved`, `user_not_found`); the sender (`user_not_found`,
     `user_erased`, `user_suspended`, `not_a_member`, `member_muted`, `group_muted`, `blocked`);
     reach (`members_unreachable`: `require` is all and somebody cannot be reached, or there are
@@ -157,6 +158,7 @@ class Post(msgspec.Struct, frozen=True):
     digest: bytes | None = None
     require: Require | None = None
     hint: Reach | None = None
+    repeat_only: bool = False
 
 
 class Recall(msgspec.Struct, frozen=True):

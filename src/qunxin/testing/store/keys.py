@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from qunxin.model import Require, UserState
 from qunxin.store.commands import (
@@ -51,6 +52,23 @@ class KeySuite(StoreBase):
         assert done.entries == ()
         assert done.result == Posted(first.position, first.time, first.reach, duplicate=True)
         assert await chat.head(command.conversation) == head
+
+    async def test_only_repeats(self, chat: Chat) -> None:
+        """A sender who may send nothing new gets the first outcome of a repeat, and a conflict for
+        other content; what is new is refused before anything else is looked at."""
+        await chat.group("tea", "ann", "bo")
+        first = await chat.say("tea", "ann", "一", key="k")
+        head = await chat.head("group:tea")
+
+        def only_repeat(text: str, key: str, group: str = "tea") -> Post:
+            return replace(group_message(group, "ann", text, key=key), repeat_only=True)
+
+        again = await chat.post(only_repeat("一", "k"))
+        assert (again.position, again.duplicate) == (first.position, True)
+        assert await chat.code(only_repeat("二", "k")) == "idempotency_conflict"
+        assert await chat.code(only_repeat("一", "k2")) == "rate_limited"
+        assert await chat.code(only_repeat("一", "k", "没有")) == "rate_limited"
+        assert await chat.head("group:tea") == head
 
     async def test_repeat_in_one_transaction(self, chat: Chat) -> None:
         """Repeats handed in together with the first, and around other commands, are repeats."""

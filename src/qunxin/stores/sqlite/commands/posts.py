@@ -128,6 +128,8 @@ class PostRun:
             position = self._tx.keys.find(name) or self._filed.get(name)
             if position is not None:
                 return self._repeat(post, conversation, position)
+        if post.repeat_only:
+            raise QunxinError("rate_limited")
         if post.type is MessageType.GROUP:
             place = self._judge_group(post, conversation, sender)
         elif post.type is MessageType.PRIVATE:
