@@ -163,6 +163,8 @@ async def test_without_an_origin_or_json_nobody_signs_in(node: HttpNode) -> None
         form = {"content-type": "text/plain"}
         assert (await browser.post("/session", content=body, headers=form)).status_code >= 400
         bodies: list[Any] = [{}, [], {"link": ""}, {"link": "猜"}, {"link": secret, "as": "root"}]
+        deep, kind = b'{"x":' * 10_000 + b"1" + b"}" * 10_000, {"content-type": "application/json"}
+        assert (await browser.post("/session", content=deep, headers=kind)).status_code == 400
         for wrong in bodies:
             assert (await browser.post("/session", json=wrong)).status_code in (400, 401)
     assert node.links.take(secret).user == "alice"

@@ -19,6 +19,7 @@ from qunxin.wire.protobuf import PROTOBUF, split_messages
 from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
 
 WORDS = "早安 👩\u200d👩\u200d👧 مرحبا \u202eabc\u202c\u2028\r\n"
+DEEP = '{"session":"x","node":"y","data":"茶","z":' + "[" * 90_000 + "]" * 90_000 + "}"
 SETTINGS = RealtimeSettings(
     ping_spacing_seconds=0.1,
     connect_timeout_seconds=1.0,
@@ -241,6 +242,7 @@ async def test_a_client_that_never_pongs_is_ended(engine: Engine) -> None:
         ("GET", "/emulation", {}, 405),
         ("POST", "/emulation", {"content": "茶"}, 400),
         ("POST", "/emulation", {"json": {"session": "x", "node": "y", "data": 1}}, 400),
+        ("POST", "/emulation", {"content": DEEP}, 400),
         ("POST", "/emulation", {"json": {"session": "x", "node": "y", "data": "{}"}}, 404),
         ("POST", "/connection/http_stream", {"content": b"x" * (2**20 + 1)}, 413),
         ("POST", "/connection/http_stream", {"headers": {"host": "evil.example"}}, 400),

@@ -195,6 +195,34 @@ def test_a_position_beyond_what_numbers_can_hold_is_refused_under_its_id() -> No
     assert bad.id == 8
 
 
+@pytest.mark.parametrize("kind", ["subs", "headers"])
+def test_a_connect_of_too_many_parts_is_refused_before_it_is_taken_apart(kind: str) -> None:
+    """A megabyte of them would hold the loop for half a second."""
+    connect = client_pb2.ConnectRequest()
+    for index in range(100_000):
+        if kind == "subs":
+            connect.subs[f"群{index:x}"].SetInParent()
+        else:
+            connect.headers[f"茶{index:x}"] = ""
+    crowded = client_pb2.Command(id=9, connect=connect).SerializeToString()
+    bad = decode_command(crowded)
+    assert isinstance(bad, BadLine)
+    assert (bad.id, "too many parts" in bad.detail) == (9, True)
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [(b"\xff\xff\xff\xff\x7f", 2**32 - 1), (b"\x87\x80\x80\x80\x10", 7)],
+)
+def test_an_id_of_too_many_bits_can_be_answered(written: bytes, number: int) -> None:
+    """Whether the rest of the command is valid or not, under the number that the SDK reads."""
+    for rest in (b"", b"\x6a\xff"):
+        bad = decode_command(b"\x08" + written + rest)
+        assert isinstance(bad, BadLine)
+        assert bad.id == number
+        assert reply_of(PROTOBUF.error(bad.id, 1000, WORDS))["id"] == number
+
+
 @pytest.mark.parametrize(
     "message",
     [b"\x05\x08", b"\xff" * 6, b"\x01\xff", b"\x02\x08\x00", b"\x00" * 1001, b"\x80"],

@@ -303,7 +303,7 @@ def _read_emulation(body: bytes, *, is_protobuf: bool) -> tuple[str, str, bytes]
             message = ProtobufEmulation.FromString(body)
             return message.node, message.session, message.data
         asked = _emulation_decoder.decode(body)
-    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (DecodeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         detail = str(error) or "not an emulation request"
         raise QunxinError("invalid_request", detail=detail) from None
     return asked.node, asked.session, asked.data.encode()

@@ -19,6 +19,7 @@ from qunxin.wire import realtime_pb2
 from qunxin.wire.codes import BAD_REQUEST, Disconnect
 from qunxin.wire.entries import encode_entry
 from qunxin.wire.frames import (
+    MAX_CHANNELS,
     MAX_DEPTH,
     MAX_LINES,
     BadLine,
@@ -31,6 +32,7 @@ from qunxin.wire.session import A_PONG, Line, TooLarge
 _MAX_LENGTH_BYTES: Final = 5
 _ID_FIRST: Final = 0x08
 """The key of `Command.id`, which SDKs write first."""
+_ID_MASK: Final = 2**32 - 1
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -151,10 +153,11 @@ def _read_part(part: bytes, max_bytes: int) -> Line:
 
 def find_id(part: bytes) -> int:
     """The `id` of a message that may be no valid command, where it is the first field, as SDKs
-    write it; else 0."""
+    write it; else 0. Of a number that is too long for an id its last 32 bits count, as they do
+    wherever Protobuf is read."""
     if part[:1] != bytes([_ID_FIRST]):
         return 0
-    return max(0, _read_length(part, 1)[0])
+    return max(0, _read_length(part, 1)[0]) & _ID_MASK
 
 
 def decode_command(part: bytes) -> tuple[str, Command] | BadLine:
@@ -186,6 +189,8 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, Message):
         return _plain(value)
     if isinstance(value, Mapping):
+        if len(value) > MAX_CHANNELS:  # before anything is made of each of them
+            raise _TooDeep
         return {key: _plain_value(one) for key, one in value.items()}
     return value
 

@@ -112,7 +112,7 @@ def _check_own_page(exchange: Exchange) -> None:
 def _decode(body: bytes) -> UseLink:
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise QunxinError("invalid_request", detail=str(error)) from None
 
 
