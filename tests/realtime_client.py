@@ -6,11 +6,12 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar, NamedTuple, Self
 
 import uvicorn
+from google.protobuf.json_format import MessageToDict, ParseDict
 from uvicorn.server import ServerState
 
 from qunxin.engine import Engine
@@ -18,6 +19,8 @@ from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, http_protocol
 from qunxin.gateways.keyring import TokenKeys, new_key
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
+from qunxin.wire.protobuf import PROTOBUF, split_messages
+from qunxin.wire.realtime_pb2 import Command, Reply
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 TEA = "group:tea"
@@ -50,11 +53,27 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0) -> byt
     return head + mask + masked
 
 
+def varint(number: int) -> bytes:
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*written, number))
+
+
+def delimited(message: bytes) -> bytes:
+    """A Protobuf message with its length before it."""
+    return varint(len(message)) + message
+
+
 class RawClient:
     """Reads and writes frames; `lines` of text frames come one by one. Those that a test leaves
     open are closed with the node."""
 
     opened: ClassVar[list[RawClient]] = []
+    opcode = TEXT
+    subprotocol = "-"
+    pong = b"{}"
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -74,7 +93,8 @@ class RawClient:
     async def open(cls, port: int, **headers: str) -> Self:
         """Connected and upgraded."""
         client = await cls.dial(port)
-        status, _, body = await client.upgrade(**headers)
+        asked = {"Sec_WebSocket_Protocol": cls.subprotocol, **headers}
+        status, _, body = await client.upgrade(**asked)
         assert status == 101, (status, body)
         return client
 
@@ -108,9 +128,17 @@ class RawClient:
         self.writer.write(frame(opcode, payload, fin=fin, rsv=rsv))
 
     def send(self, *commands: dict[str, Any]) -> None:
-        """Commands in one frame, a line each."""
-        text = "\n".join(json.dumps(command, ensure_ascii=False) for command in commands)
-        self.send_frame(TEXT, text.encode())
+        """Commands in one frame."""
+        self.send_frame(self.opcode, self.encode(commands))
+
+    def encode(self, commands: Sequence[dict[str, Any]]) -> bytes:
+        """A line each."""
+        lines = (json.dumps(command, ensure_ascii=False) for command in commands)
+        return "\n".join(lines).encode()
+
+    def decode(self, payload: bytes) -> list[dict[str, Any]]:
+        """The lines of one frame; pings are empty."""
+        return [json.loads(text) for text in payload.decode().split("\n")]
 
     async def call(self, **command: Any) -> dict[str, Any]:
         """Give one command; its reply. Pushes before it stay in `lines`."""
@@ -160,12 +188,11 @@ class RawClient:
         if opcode == CLOSE:
             code = int.from_bytes(payload[:2], "big") if payload else None
             raise Closed(code, payload[2:].decode())
-        if opcode == TEXT:
+        if opcode == self.opcode:
             self.frame_sizes.append(len(payload))
-            for text in payload.decode().split("\n"):
-                line = json.loads(text)
+            for line in self.decode(payload):
                 if line == {} and self.answers_pings:
-                    self.send_frame(TEXT, b"{}")
+                    self.send_frame(self.opcode, self.pong)
                 self.lines.append(line)
 
     async def read_frame(self) -> tuple[int, bytes]:
@@ -204,6 +231,25 @@ class RawClient:
     def cut(self) -> None:
         """Close the socket without a word."""
         self.writer.transport.abort()
+
+
+class ProtobufClient(RawClient):
+    """The same in Protobuf: lines look as they do in JSON, but for `data`, which is base64, and
+    64-bit numbers, which are strings."""
+
+    opcode = BINARY
+    subprotocol = PROTOBUF.subprotocol
+    pong = PROTOBUF.ping
+
+    def encode(self, commands: Sequence[dict[str, Any]]) -> bytes:
+        messages = [ParseDict(one, Command()) for one in commands]
+        return b"".join(delimited(one.SerializeToString()) for one in messages)
+
+    def decode(self, payload: bytes) -> list[dict[str, Any]]:
+        parts = split_messages(payload)
+        assert parts is not None, payload
+        replies = [Reply.FromString(part) for part in parts]
+        return [MessageToDict(one, preserving_proto_field_name=True) for one in replies]
 
 
 async def cut_all() -> None:
