@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -15,7 +17,7 @@ from websockets.asyncio.client import connect
 from certificates import Certificate, make_certificate
 from qunxin.config import Settings
 from qunxin.errors import QunxinError
-from qunxin.tls import tls_context
+from qunxin.tls import HANDSHAKE_SECONDS, tls_context
 from serving import ServerProcess, answer
 
 pytestmark = pytest.mark.processes
@@ -84,6 +86,49 @@ def test_nothing_but_good_tls_is_spoken(server: TlsServer) -> None:
         old.wrap_socket(plain, server_hostname="localhost")
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://localhost:{server.port}/health/live")
+
+
+def _hello() -> bytes:
+    """What a client says first."""
+    said = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    client = context.wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return said.read()
+
+
+@pytest.mark.parametrize("server", ["picows"], indirect=True)
+async def test_whoever_never_ends_its_handshake_is_cut(server: TlsServer) -> None:
+    """Having said nothing, half of the first message, or all of it, after the deadline and not
+    before; others connect meanwhile."""
+    begun = asyncio.get_running_loop().time()
+    cut = [
+        asyncio.create_task(_cut_after(server.port, said, begun))
+        for said in (b"", _hello()[:40], _hello())
+    ]
+    served = 0
+    while not all(task.done() for task in cut):
+        served += await asyncio.to_thread(_new_connection, server) == 200
+        await asyncio.wait(cut, timeout=0.5)
+    assert served >= 5
+    for task in cut:
+        assert HANDSHAKE_SECONDS - 1 < task.result() < HANDSHAKE_SECONDS + 10
+
+
+async def _cut_after(port: int, said: bytes, begun: float) -> float:
+    """The seconds until the server ends a connection that says that and no more."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    with suppress(ConnectionError):
+        await reader.read()
+    writer.close()
+    return asyncio.get_running_loop().time() - begun
+
+
+def _new_connection(server: TlsServer) -> int:
+    with server.client() as client:
+        return client.get("/health/live").status_code
 
 
 def _refusal(chain: Path, key: Path) -> QunxinError:
