@@ -91,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="A PEM file with this node's certificate and its chain: the port then "
-            "speaks TLS, and only that. Without it the port is plain.",
+            "speaks TLS, and only that. Without it the port is plain. SIGHUP has it read anew.",
         ),
     ] = ""
     tls_key: Annotated[

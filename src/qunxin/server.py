@@ -41,7 +41,7 @@ from qunxin.ops.collector import rare_collections
 from qunxin.ops.manager import tell_manager
 from qunxin.ops.traces import open_tracer
 from qunxin.owner import build_owner_app, link_address
-from qunxin.tls import HANDSHAKE_SECONDS, tls_context
+from qunxin.tls import HANDSHAKE_SECONDS, current_tls
 
 _log = logging.getLogger("qunxin.server")
 
@@ -82,6 +82,7 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts, str], 
     async with AsyncExitStack() as stack:
         tracer = stack.enter_context(open_tracer())
         stack.enter_context(_stop_on_signals(stopping, settings.shutdown_timeout_seconds))
+        tls = stack.enter_context(current_tls(settings))
         listeners = stack.enter_context(_listening(settings.host, settings.port))
         node = await stack.enter_async_context(_owning_node(settings, tracer))
         webhooks = WebhookSender(node.engine, settings.part(WebhookSettings), node.metrics)
@@ -91,7 +92,7 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts, str], 
         owner = _owner_server(node, facts)
         await stack.enter_async_context(_serving(owner, [owner_listener], stopping))
         others = await stack.enter_async_context(_others_keys(settings))
-        public = _public_server(node, others)
+        public = _public_server(node, others, tls)
         stack.enter_context(rare_collections())
         await stack.enter_async_context(_serving(public, listeners, stopping))
         _log.info("ready on %s", facts.url)
@@ -287,7 +288,7 @@ async def _others_keys(settings: Settings) -> AsyncIterator[KeySet | None]:
         await keys.close()
 
 
-def _public_server(node: Node, others: KeySet | None) -> _Server:
+def _public_server(node: Node, others: KeySet | None, tls: ssl.SSLContext | None) -> _Server:
     settings = node.settings
     authenticator = node.authenticator(Authenticator, others)
     http = settings.part(HttpSettings)
@@ -302,7 +303,7 @@ def _public_server(node: Node, others: KeySet | None) -> _Server:
     websocket = cast("type[asyncio.Protocol]", realtime.ws_protocol_class)
     protocol = http_protocol(http, limits)
     config = _uvicorn_config(app, protocol, settings, websocket)
-    return _Server(config, realtime.close, tls_context(settings))
+    return _Server(config, realtime.close, tls)
 
 
 def _owner_server(node: Node, facts: ServerFacts) -> _Server:

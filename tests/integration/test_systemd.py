@@ -45,6 +45,14 @@ def test_systemd_makes_a_folder_of_its_own() -> None:
     assert "--config /etc/qunxin.toml" in unit
 
 
+def test_a_node_with_a_certificate_can_be_reloaded() -> None:
+    """By the signal that makes it read the certificate anew, and that would end any other node."""
+    secure = Settings(data="/var/lib/qunxin", tls_certificate="/证书.pem", tls_key="/钥匙.pem")
+    reload = "ExecReload=/bin/kill -HUP $MAINPID"
+    assert reload in lines_of(make_unit(secure, "qunxin", None))
+    assert reload not in lines_of(make_unit(Settings(), "qunxin", None))
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     """No directive is misspelt."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import ssl
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from certificates import Certificate, make_certificate
 from qunxin.config import Settings
 from qunxin.errors import QunxinError
 from qunxin.tls import HANDSHAKE_SECONDS, tls_context
-from serving import ServerProcess, answer
+from serving import ServerProcess, answer, eventually
 
 pytestmark = pytest.mark.processes
 
@@ -129,6 +131,53 @@ async def _cut_after(port: int, said: bytes, begun: float) -> float:
 def _new_connection(server: TlsServer) -> int:
     with server.client() as client:
         return client.get("/health/live").status_code
+
+
+def _served_certificate(server: TlsServer, name: str | None) -> bytes:
+    """What a new connection is shown, asking for that name or for none."""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname = False
+    anybody.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection(("localhost", server.port)) as plain,
+        anybody.wrap_socket(plain, server_hostname=name) as secure,
+    ):
+        return secure.getpeercert(binary_form=True) or b""
+
+
+def _hang_up(server: TlsServer, told: str) -> None:
+    """Have the certificate read anew; on return the server has said `told` once more."""
+    before = server.log.count(told)
+    os.kill(server.pid, signal.SIGHUP)
+    eventually(lambda: server.log.count(told) > before)
+
+
+async def test_a_renewed_certificate_needs_no_restart(server: TlsServer, tmp_path: Path) -> None:
+    """It serves new connections after SIGHUP, with a name asked for or without; open ones go on.
+    Files that cannot be used, or do not belong together, change nothing."""
+    (tmp_path / "新").mkdir()
+    renewed = make_certificate(tmp_path / "新", "localhost")
+    chain, key = server.certificate.chain, server.certificate.key
+    pair = ssl.PEM_cert_to_DER_cert(renewed.chain.read_text())
+    old = _served_certificate(server, "localhost")
+    token, tls = server.token("bob"), server.certificate.trusting
+    async with connect(server.websocket_url, ssl=tls) as bob:
+        hello = {"id": 1, "connect": {"token": token}}
+        await bob.send(msgspec.json.encode(hello).decode())
+        chain.write_bytes(renewed.chain.read_bytes())
+        _hang_up(server, "the certificate stays as it was")
+        assert _served_certificate(server, "localhost") == old
+        key.write_bytes(renewed.key.read_bytes())
+        assert _served_certificate(server, "localhost") == old
+        _hang_up(server, "the certificate was read anew")
+        for name in ("localhost", None):
+            assert _served_certificate(server, name) == pair != old
+        key.write_text("不是钥匙", "utf-8")
+        _hang_up(server, "the certificate stays as it was")
+        assert _served_certificate(server, "localhost") == pair
+        await bob.send('{"id":2,"ping":{}}')
+        while '"id":2' not in str(await bob.recv()):
+            pass
 
 
 def _refusal(chain: Path, key: Path) -> QunxinError:

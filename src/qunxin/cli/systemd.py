@@ -28,7 +28,7 @@ After=network-online.target
 [Service]
 Type=notify
 ExecStart={command}
-User={user}
+{reload}User={user}
 {folder}
 UMask=0077
 Restart=always
@@ -66,6 +66,9 @@ SystemCallFilter=~@privileged
 WantedBy=multi-user.target
 """
 
+_RELOAD: Final = "ExecReload=/bin/kill -HUP $MAINPID\n"
+"""For the certificate; without one there is nothing to read anew, and the signal ends a node."""
+
 
 @app.default
 def systemd(*, user: str = "qunxin", common: Common | None = None) -> None:
@@ -101,6 +104,7 @@ def make_unit(settings: Settings, user: str, config: Path | None) -> str:
     return _UNIT.format(
         data=folder,
         command=" ".join(_quote(part) for part in command),
+        reload=_RELOAD if settings.tls_certificate else "",
         user=user,
         folder=_folder_lines(folder),
         stop_seconds=int(settings.shutdown_timeout_seconds) + 5,
