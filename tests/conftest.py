@@ -9,6 +9,7 @@ from asyncio import Handle
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import jwt  # noqa: F401 - what the first token would otherwise load in a test's loop
 import pytest
 from hypothesis import settings
 

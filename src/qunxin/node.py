@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -15,12 +15,14 @@ from qunxin.engine import Engine, EngineSettings
 from qunxin.errors import QunxinError
 from qunxin.folder import DATABASE_NAME, owned_folder, prepare_folder
 from qunxin.gateways.auth import Authenticator
-from qunxin.gateways.jwks import KeySet
 from qunxin.gateways.keyring import KeyRotation
 from qunxin.gateways.sign_in import SignIn, SignInLinks, session_audience
 from qunxin.observe import Tracer
 from qunxin.ops.metrics import Metrics
 from qunxin.stores.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from qunxin.gateways.jwks import KeySet  # with a library that few nodes need
 
 _A = TypeVar("_A", bound=Authenticator)
 

@@ -14,8 +14,9 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import jwt  # noqa: F401 - here, so that the first token does not hold up the loop
 import msgspec
 import uvicorn
 from starlette.types import ASGIApp
@@ -32,7 +33,6 @@ from qunxin.gateways.http import (
     with_client_rate,
     with_turns,
 )
-from qunxin.gateways.jwks import KeySet, open_key_set
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
 from qunxin.node import Node, try_node
@@ -42,6 +42,9 @@ from qunxin.ops.manager import tell_manager
 from qunxin.ops.traces import open_tracer
 from qunxin.owner import build_owner_app, link_address
 from qunxin.tls import HANDSHAKE_SECONDS, current_tls
+
+if TYPE_CHECKING:
+    from qunxin.gateways.jwks import KeySet  # see `_others_keys`
 
 _log = logging.getLogger("qunxin.server")
 
@@ -280,6 +283,9 @@ async def _others_keys(settings: Settings) -> AsyncIterator[KeySet | None]:
     if not settings.jwks:
         yield None
         return
+    # The library that fetches is for those alone who need it.
+    from qunxin.gateways.jwks import open_key_set  # noqa: PLC0415
+
     allow_private = settings.jwks_private_addresses == "allow"
     keys = open_key_set(settings.jwks, allow_private=allow_private)
     try:

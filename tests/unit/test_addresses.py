@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from qunxin.errors import QunxinError
-from qunxin.gateways.addresses import GuardedNetwork, is_public
+from qunxin.gateways.addresses import is_public
+from qunxin.gateways.guarded_network import GuardedNetwork
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,9 @@ async def test_what_was_checked_is_what_is_connected_to(monkeypatch: pytest.Monk
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers.pop(0), port))]
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        monkeypatch.setattr("qunxin.gateways.addresses.is_public", lambda one: one == "127.0.0.1")
+        monkeypatch.setattr(
+            "qunxin.gateways.guarded_network.is_public", lambda one: one == "127.0.0.1"
+        )
         stream = await GuardedNetwork().connect_tcp("rebinding.example", port)
         assert stream.get_extra_info("server_addr") == ("127.0.0.1", port)
         assert asked == ["rebinding.example"]

@@ -133,11 +133,26 @@ def test_the_engine_knows_no_transport() -> None:
                 assert not {name.partition(".")[0] for name in names} & transports, module
 
 
-def test_embedding_stays_light() -> None:
-    """`import qunxin` loads nothing that only a server or a test needs."""
-    heavy = {"starlette", "uvicorn", "picows", "uvloop", "cyclopts", "rich", "pytest", "httpx"}
-    heavy |= {"aiohttp", "standardwebhooks"}
-    program = f"import sys, qunxin; print(sorted({heavy!r} & sys.modules.keys()))"
+SERVER_ONLY = frozenset({"starlette", "uvicorn", "picows", "uvloop", "cyclopts", "rich", "httpx"})
+SELDOM_USED = frozenset({"aiohttp", "httpcore", "pytest"})
+"""What only webhooks, the setting `jwks` or tests take."""
+SERVING_ONLY = frozenset({"jwt", "cryptography", "structlog", "google.protobuf", "picows"})
+"""What a server needs, and a command does not that opens the node itself."""
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("qunxin", SERVER_ONLY | SERVING_ONLY | SELDOM_USED | {"standardwebhooks"}),
+        ("qunxin.cli.app", (SERVER_ONLY | SERVING_ONLY | SELDOM_USED) - {"cyclopts"}),
+        ("qunxin.cli.key, qunxin.node, qunxin.owner", SERVING_ONLY | SELDOM_USED),
+        ("qunxin.cli.serve", SELDOM_USED | {"httpx"}),
+    ],
+    ids=["embedding", "the command line", "a command", "a server"],
+)
+def test_nothing_is_loaded_in_vain(modules: str, absent: frozenset[str]) -> None:
+    """What takes long to load is loaded by those alone who need it."""
+    program = f"import sys, {modules}; print(sorted({set(absent)!r} & sys.modules.keys()))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -11,9 +11,8 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
-import jwt
 import msgspec
 
 from qunxin.clock import Clock, SystemClock
@@ -21,9 +20,11 @@ from qunxin.engine import Engine
 from qunxin.engine.access import Caller
 from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark
 from qunxin.errors import QunxinError
-from qunxin.gateways.jwks import KeySet
 from qunxin.gateways.keyring import TokenKeys
 from qunxin.model import MAX_INTEGER, is_valid_id
+
+if TYPE_CHECKING:
+    from qunxin.gateways.jwks import KeySet  # with a library that few nodes need
 
 DEFAULT_AUDIENCE: Final = "qunxin"
 DEFAULT_TOKEN_SECONDS: Final = 3600
@@ -98,6 +99,8 @@ class Authenticator:
             raise QunxinError("invalid_request", detail="user: not a valid id")
         if not 1 <= ttl_seconds <= MAX_TOKEN_SECONDS:
             raise QunxinError("invalid_request", detail=f"ttl_seconds: 1 to {MAX_TOKEN_SECONDS}")
+        import jwt  # noqa: PLC0415 - what it stands on takes long, and most commands need no token
+
         now_ms = self._clock.now_ms()
         expires = now_ms // 1000 + ttl_seconds
         claims = {
@@ -177,6 +180,8 @@ class Authenticator:
     async def _key_of(self, token: str) -> _VerifyingKey:
         """The key a token names by its id, ours before others'; our active one where it names
         none."""
+        import jwt  # noqa: PLC0415 - see `issue_token`
+
         try:
             key_id = jwt.get_unverified_header(token).get("kid", self._keys.active)
             if self._others is None or self._keys.has(key_id):
@@ -190,6 +195,8 @@ class Authenticator:
     def _verified_claims(self, token: str, key: _VerifyingKey) -> dict[str, Any]:
         """The claims of a token with the key's signature and our audience. Times are checked by the
         caller, against a clock that tests can replace."""
+        import jwt  # noqa: PLC0415 - see `issue_token`
+
         try:
             return jwt.decode(
                 token,

@@ -20,7 +20,7 @@ import msgspec
 
 from qunxin.clock import Clock, SystemClock
 from qunxin.errors import QunxinError
-from qunxin.gateways.addresses import GuardedNetwork
+from qunxin.gateways.guarded_network import GuardedNetwork
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.auth")

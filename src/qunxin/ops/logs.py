@@ -10,14 +10,12 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from contextvars import ContextVar
 from typing import Final, TextIO
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="")
-"""Of the request that a task works for; whatever it logs carries it."""
+from qunxin.ops.request_id import REQUEST_ID
 
 _DROPPED: Final = frozenset({"authorization", "content", "secret", "text", "token"})
 _CREDENTIAL: Final = re.compile(

@@ -34,7 +34,7 @@ from qunxin.gateways.operations import Services
 from qunxin.gateways.problems import HttpStatusError
 from qunxin.gateways.sign_in import SignIn
 from qunxin.gateways.sites import SitePolicy
-from qunxin.ops.logs import REQUEST_ID
+from qunxin.ops.request_id import REQUEST_ID
 
 _log = logging.getLogger("qunxin.http")
 
