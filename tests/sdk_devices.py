@@ -65,12 +65,14 @@ class SdkDevice(ABC):
         self._changed = asyncio.Condition()
 
     @abstractmethod
-    async def connect(self, url: str, get_token: GetToken) -> None:
-        """Begin; the SDK goes on by itself."""
+    async def connect(self, url: str, get_token: GetToken, data: Any = None) -> None:
+        """Begin; the SDK goes on by itself. `data` goes with every `connect`."""
 
     @abstractmethod
     async def call(self, name: str, **fields: Any) -> Any:
-        """`rpc`, `publish`, `history`, `presence` or `presenceStats`. Raises `SdkError`."""
+        """`rpc`, `publish`, `history`, `presence` or `presenceStats`; `subscribe` makes a
+        subscription object that asks who comes and goes, and notes that with `of` it, and
+        `unsubscribe` ends it. Raises `SdkError`."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -112,7 +114,7 @@ class PythonDevice(SdkDevice, centrifuge.ClientEventHandler):  # type: ignore[mi
         self._protobuf = kind.protobuf
         self._client: Any = None
 
-    async def connect(self, url: str, get_token: GetToken) -> None:
+    async def connect(self, url: str, get_token: GetToken, data: Any = None) -> None:
         self._client = centrifuge.Client(
             f"{url.replace('http', 'ws', 1)}/connection/websocket",
             events=self,
@@ -120,6 +122,7 @@ class PythonDevice(SdkDevice, centrifuge.ClientEventHandler):  # type: ignore[mi
             min_reconnect_delay=0.05,
             max_reconnect_delay=0.5,
             use_protobuf=self._protobuf,
+            data=None if data is None else self._write(data),
         )
         await self._client.connect()
 
@@ -135,6 +138,14 @@ class PythonDevice(SdkDevice, centrifuge.ClientEventHandler):  # type: ignore[mi
             return self._read(
                 (await client.rpc(fields["method"], self._write(fields["data"]))).data
             )
+        if name == "subscribe":
+            channel = fields["channel"]
+            events = SubscriptionNotes(self)
+            subscription = client.new_subscription(channel, events=events, join_leave=True)
+            await subscription.subscribe()
+            return await subscription.ready()
+        if name == "unsubscribe":
+            return await client.get_subscription(fields["channel"]).unsubscribe()
         if name == "publish":
             return await client.publish(fields["channel"], self._write(fields["data"]))
         if name == "history":
@@ -179,6 +190,25 @@ class PythonDevice(SdkDevice, centrifuge.ClientEventHandler):  # type: ignore[mi
     async def on_publication(self, ctx: centrifuge.ServerPublicationContext) -> None:
         await self.note("publication", ctx.channel, ctx.pub.offset, self._read(ctx.pub.data))
 
+    async def on_join(self, ctx: centrifuge.ServerJoinContext) -> None:
+        await self.note("join", ctx.channel, ctx.info.user, ctx.info.client)
+
+    async def on_leave(self, ctx: centrifuge.ServerLeaveContext) -> None:
+        await self.note("leave", ctx.channel, ctx.info.user, ctx.info.client)
+
+
+class SubscriptionNotes(centrifuge.SubscriptionEventHandler):  # type: ignore[misc]
+    """What a subscription object tells of comings and goings."""
+
+    def __init__(self, device: PythonDevice) -> None:
+        self._device = device
+
+    async def on_join(self, ctx: centrifuge.JoinContext) -> None:
+        await self._device.note("join of", ctx.info.user, ctx.info.client)
+
+    async def on_leave(self, ctx: centrifuge.LeaveContext) -> None:
+        await self._device.note("leave of", ctx.info.user, ctx.info.client)
+
 
 class NodeDevice(SdkDevice):
     """centrifuge for JavaScript, in Node (`javascript/device.mjs`)."""
@@ -190,13 +220,14 @@ class NodeDevice(SdkDevice):
         self._reader: asyncio.Task[None] | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
 
-    async def connect(self, url: str, get_token: GetToken) -> None:
+    async def connect(self, url: str, get_token: GetToken, data: Any = None) -> None:
         base = url.replace("http", "ws", 1) if self._kind.transport == "websocket" else url
         options = {
             "url": f"{base}/connection/{self._kind.transport}",
             "emulation": f"{url}/emulation",
             "transport": self._kind.transport,
             "protobuf": self._kind.protobuf,
+            "data": data,
         }
         self._process = await asyncio.create_subprocess_exec(
             "node",

@@ -182,6 +182,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "conversation beyond it must be reloaded.",
         ),
     ] = _engine.recovery_budget_entries
+    join_leave_clients: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="How many devices may follow a group for those who ask to be told who "
+            "comes and goes. While more do, nobody is told; 0 tells nobody ever.",
+        ),
+    ] = _engine.join_leave_clients
     recall_window_seconds: Annotated[
         int,
         Meta(

@@ -124,7 +124,7 @@ class PayloadMaker:
             "history": {"channel": channel, "limit": random.choice((0, 1, 3, -1)),
                         "reverse": random.random() < 0.5},
             "subscribe": {"channel": channel, "recover": True, "offset": random.choice((0, 1, 9)),
-                          "epoch": random.choice(TEXTS)},
+                          "epoch": random.choice(TEXTS), "join_leave": True},
             "unsubscribe": {"channel": random.choice(CHANNELS[1:])},
             "presence": {"channel": channel},
             "presence_stats": {"channel": channel},

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from qunxin.engine import Engine
 from qunxin.engine.settings import EngineSettings
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.model import User
+from qunxin.wire.codes import FAILED
 from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
 from sdk_devices import NODE, PYTHON, Kind, SdkDevice, SdkError, install_javascript, make_device
 from serving import ServerProcess, answer
@@ -36,7 +38,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return found
 
 
-Open = Callable[[RealtimeNode, str], Awaitable[SdkDevice]]
+Open = Callable[..., Awaitable[SdkDevice]]
 
 
 @pytest.fixture
@@ -44,14 +46,16 @@ async def open_device(kind: Kind) -> AsyncIterator[Open]:
     """Connects a device of the kind under test as a user."""
     async with AsyncExitStack() as stack:
 
-        async def open_one(node: RealtimeNode, user: str) -> SdkDevice:
+        async def open_one(
+            node: RealtimeNode, user: str, data: Any = None, *, followed: str = TEA
+        ) -> SdkDevice:
             async def get_token() -> str:
                 return node.token(user)
 
             device = make_device(kind)
             stack.push_async_callback(device.close)
-            await device.connect(f"http://127.0.0.1:{node.port}", get_token)
-            await device.until("subscribed", TEA)
+            await device.connect(f"http://127.0.0.1:{node.port}", get_token, data)
+            await device.until("subscribed", followed)
             return device
 
         yield open_one
@@ -122,6 +126,75 @@ async def test_added_and_removed_while_connected(node: RealtimeNode, open_device
     await node.engine.put_group("milk", name="奶茶 🧋", owner="alice", members=("bob",))
     gained = await bob.until("subscribed", "group:milk")
     assert gained[4]["name"] == "奶茶 🧋"
+
+
+@asynccontextmanager
+async def comings_node(folder: Path, **settings: int) -> AsyncIterator[RealtimeNode]:
+    """A node that gathers comings for a tenth of a second."""
+    chosen = EngineSettings(join_leave_seconds=0.1, **settings)
+    async with (
+        qunxin.open(folder / "茶.db", settings=chosen) as engine,
+        tea_node(engine) as node,
+    ):
+        yield node
+
+
+@pytest.fixture
+async def quick_node(tmp_path: Path) -> AsyncIterator[RealtimeNode]:
+    async with comings_node(tmp_path) as running:
+        yield running
+
+
+async def test_who_comes_and_goes_on_the_client(
+    quick_node: RealtimeNode, open_device: Open
+) -> None:
+    """Of groups that the server subscribes to: its own coming, others', a broken connection's end
+    and its coming back under another name, and nothing after removal."""
+    node = quick_node
+    alice = await open_device(node, "alice", {"join_leave": True})
+    bob = await open_device(node, "bob", {"join_leave": [TEA]})
+    assert (await alice.until("join", TEA, "alice"))[3] == node.engine.sessions("alice")[0].session
+    old = (await alice.until("join", TEA, "bob"))[3]
+    assert (await bob.until("join", TEA, "bob"))[3] == old
+    assert old == node.engine.sessions("bob")[0].session
+    for session in list(node.gateway._sessions):
+        if session.engine_session is not None and session.engine_session.id == old:
+            session.disconnect(FAILED)
+    assert (await alice.until("leave", TEA, "bob"))[3] == old
+    new = (await alice.until("join", TEA, "bob"))[3]
+    assert new == node.engine.sessions("bob")[0].session != old
+    await bob.until("join", TEA, "bob", new)
+    await node.engine.remove_member("tea", "bob")
+    await alice.until("leave", TEA, "bob", new)
+    await bob.until("unsubscribed", TEA)
+    await node.engine.add_members("tea", ["carol"])
+    carol = await open_device(node, "carol")
+    third = await alice.until("join", TEA, "carol")
+    await carol.close()
+    assert await alice.until("leave", TEA, "carol") == ("leave", *third[1:])
+    await bob.rpc("user.get", user="bob")
+    assert not [event for event in bob.events if event[0] in ("join", "leave")]
+
+
+async def test_who_comes_and_goes_on_a_subscription(
+    tmp_path: Path, kind: Kind, open_device: Open
+) -> None:
+    """A subscription object that asks with `join_leave`, in each SDK's own way."""
+    assert kind
+    async with comings_node(tmp_path, recent_conversations=0) as node:
+        alice = await open_device(node, "alice", followed="inbox:alice")
+        bob = await open_device(node, "bob", followed="inbox:bob")
+        await alice.call("subscribe", channel=TEA)
+        first = await alice.until("join of", "alice")
+        assert first[2] == node.engine.sessions("alice")[0].session
+        await bob.call("subscribe", channel=TEA)
+        second = await alice.until("join of", "bob")
+        await bob.until("join of", *second[1:])
+        await bob.call("unsubscribe", channel=TEA)
+        await alice.until("leave of", *second[1:])
+        assert not [event for event in bob.events if event[0] == "leave of"]
+        await alice.close()
+        await bob.close()
 
 
 async def test_a_broken_connection_loses_nothing(node: RealtimeNode, open_device: Open) -> None:

@@ -14,7 +14,7 @@ from doors import PATIENCE_SECONDS, Refusal
 from qunxin.brokers.local import LocalBroker
 from qunxin.clock import SystemClock
 from qunxin.engine import Engine
-from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
+from qunxin.engine.sink import CloseReason, Comings, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, SignIn
 from qunxin.store.reads import LogPage
@@ -76,6 +76,9 @@ class ScreenSink:
     def unsubscribed(self, conversation: str, reason: str) -> None:
         self.ended.append(f"{conversation} {reason}")
         self.changed.set()
+
+    def came(self, comings: Comings) -> None:
+        """Not asked for."""
 
     def close(self, reason: CloseReason) -> None:
         self.ended.append(str(reason))

@@ -1,5 +1,5 @@
 // One JavaScript client for the tests: tells what happens to it as JSON lines on its output, and does
-// what the lines on its input ask for. Its one argument: {url, transport, protobuf}.
+// what the lines on its input ask for. Its one argument: {url, transport, protobuf, data}.
 
 import { createInterface } from "node:readline";
 import { EventSource } from "eventsource";
@@ -31,6 +31,7 @@ const client = new Centrifuge(
     maxReconnectDelay: 500,
     eventsource: EventSource,
     websocket: WebSocket,
+    data: options.data === null ? null : write(options.data),
   },
 );
 
@@ -45,7 +46,25 @@ client.on("publication", ({ channel, offset, data }) =>
   tell("publication", { channel, offset, data: read(data) }),
 );
 
+client.on("join", ({ channel, info }) =>
+  tell("join", { channel, user: info.user, client: info.client }),
+);
+client.on("leave", ({ channel, info }) =>
+  tell("leave", { channel, user: info.user, client: info.client }),
+);
+
 const calls = {
+  subscribe: async ({ channel }) => {
+    const subscription = client.newSubscription(channel, { joinLeave: true });
+    for (const event of ["join", "leave"]) {
+      subscription.on(event, ({ info }) =>
+        tell(`${event} of`, { user: info.user, client: info.client }),
+      );
+    }
+    subscription.subscribe();
+    await subscription.ready();
+  },
+  unsubscribe: ({ channel }) => client.getSubscription(channel).unsubscribe(),
   rpc: async ({ method, data }) => read((await client.rpc(method, write(data))).data),
   publish: ({ channel, data }) => client.publish(channel, write(data)),
   history: async ({ channel, ...how }) => {

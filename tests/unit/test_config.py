@@ -26,6 +26,7 @@ UNITS = (
     "entries",
     "commands",
     "members",
+    "clients",
     "connections",
     "per_second",
     "per_minute",

@@ -19,6 +19,8 @@ from qunxin.wire.frames import (
     decode_any,
     decode_command,
     encode_error,
+    encode_join_push,
+    encode_leave_push,
     encode_reply,
     encode_rpc_reply,
     encode_subscribe_push,
@@ -53,7 +55,14 @@ def test_every_command_is_decoded_under_its_kind() -> None:
             "headers": {"Accept-Language": "zh"},
             "flag": 1,
         },
-        "subscribe": {"channel": "群", "recover": True, "offset": 1, "epoch": "e", "flag": 1},
+        "subscribe": {
+            "channel": "群",
+            "recover": True,
+            "offset": 1,
+            "epoch": "e",
+            "flag": 1,
+            "join_leave": True,
+        },
         "unsubscribe": {"channel": "群"},
         "publish": {"channel": "群", "data": {"text": WORDS}},
         "history": {"channel": "群", "limit": -1, "since": {"offset": 1}, "reverse": True},
@@ -198,4 +207,11 @@ def test_errors_and_unsubscribes_have_the_keys_that_sdks_need() -> None:
     assert json.loads(encode_error(3, 1000, ""))["error"] == {"code": 1000, "message": ""}
     assert json.loads(encode_unsubscribe_push("群", 2101, "removed")) == {
         "push": {"channel": "群", "unsubscribe": {"code": 2101, "reason": "removed"}}
+    }
+    info = {"user": "乙", "client": "c"}
+    assert json.loads(encode_join_push("群", "c", "乙")) == {
+        "push": {"channel": "群", "join": {"info": info}}
+    }
+    assert json.loads(encode_leave_push("群", "c", "乙")) == {
+        "push": {"channel": "群", "leave": {"info": info}}
     }

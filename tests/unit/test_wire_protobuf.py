@@ -97,11 +97,15 @@ COMMANDS: list[dict[str, Any]] = [
             "token": WORDS,
             "name": "dart",
             "data": {"positions": {"群": {"offset": 1}}},
-            "subs": {"群": {"recover": True, "epoch": "e", "offset": MAX_INTEGER}, "x": {}},
+            "subs": {
+                "群": {"recover": True, "epoch": "e", "offset": MAX_INTEGER},
+                "x": {"join_leave": True},
+            },
             "headers": {"Accept-Language": "zh"},
         }
     },
     {"subscribe": {"channel": "群", "recover": True, "offset": 1, "epoch": "e"}},
+    {"subscribe": {"channel": "群", "join_leave": True}},
     {"unsubscribe": {"channel": "群"}},
     {"publish": {"channel": "群", "data": {"text": WORDS}}},
     {"history": {"channel": "群", "limit": -1, "since": {"offset": 1}, "reverse": True}},
@@ -264,6 +268,12 @@ def test_what_is_answered_is_read_by_the_sdks_schema() -> None:
     assert gained["subscribe"]["offset"] == "4"
     lost = reply_of(PROTOBUF.unsubscribe_push("群", 2101, "removed"))["push"]
     assert lost == {"channel": "群", "unsubscribe": {"code": 2101, "reason": "removed"}}
+    info = {"user": "乙", "client": "c"}
+    for kind, piece in (
+        ("join", PROTOBUF.join_push("群", "c", "乙")),
+        ("leave", PROTOBUF.leave_push("群", "c", "乙")),
+    ):
+        assert reply_of(piece) == {"push": {"channel": "群", kind: {"info": info}}}
     assert reply_of(PROTOBUF.reply(1, "ping", {})) == {"id": 1, "ping": {}}
     welcome = {"client": "c", "ping": 25, "pong": True, "subs": {"群": view, "空": {}}}
     connect = reply_of(PROTOBUF.reply(1, "connect", welcome))["connect"]

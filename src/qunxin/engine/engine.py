@@ -18,6 +18,7 @@ from typing import Self
 from qunxin.broker import Broker
 from qunxin.clock import Clock, SystemClock
 from qunxin.engine.access import SYSTEM, Caller, check_access
+from qunxin.engine.comings import ComingsIndex
 from qunxin.engine.commit import Committer
 from qunxin.engine.core import check_id, check_limit
 from qunxin.engine.cursors import CursorBuffer
@@ -84,6 +85,7 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
         self.fanout = Fanout(
             broker, self.observer, self.settings.fanout_slice_sessions, self.tracer
         )
+        self.comings = ComingsIndex(self.fanout, self.tasks, self.settings)
         self._publisher = Publisher(broker.publish, self.fanout.audience)
         self.committer = Committer(
             store,

@@ -30,6 +30,7 @@ class Subscription:
     """
 
     __slots__ = (
+        "arrived",
         "behind",
         "closed",
         "conversation",
@@ -65,6 +66,8 @@ class Subscription:
         self.session = session
         """The id of the session that it belongs to."""
         self.live = False
+        self.arrived = False
+        """Has been in step: present until it is closed."""
         self.closed = False
         self.head_seen = 0
         self.marked = position
@@ -132,14 +135,19 @@ class Fanout:
         return len(self._index.get(conversation, ()))
 
     def presence(self, conversation: str, limit: int) -> Presence:
-        """Whose subscriptions are in step there, the oldest first: one that is not yet may turn
-        out to be nobody's who is entitled."""
-        live = [one for one in self._index.get(conversation, ()) if one.live]
+        """Whose subscriptions there have come in step, the oldest first: one that has not yet may
+        turn out to be nobody's who is entitled."""
+        present = [one for one in self._index.get(conversation, ()) if one.arrived]
         return Presence(
-            clients=len(live),
-            users=len({one.user for one in live}),
-            present=tuple(PresentClient(one.session, one.user) for one in live[:limit]),
+            clients=len(present),
+            users=len({one.user for one in present}),
+            present=tuple(PresentClient(one.session, one.user) for one in present[:limit]),
         )
+
+    def present(self, conversation: str) -> dict[str, str]:
+        """The users of the same subscriptions, by session."""
+        found = self._index.get(conversation, ())
+        return {one.session: one.user for one in found if one.arrived}
 
     def holders(self, conversation: str, position: int) -> tuple[str, ...]:
         """The users of the subscriptions there that are in step, or stand at `position` or

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from qunxin.engine.fanout import tombstone
 from qunxin.engine.session import Mark, Session
-from qunxin.engine.sink import CloseReason, Delivery, Position, Sink, SubscriptionStart
+from qunxin.engine.sink import CloseReason, Comings, Delivery, Position, Sink, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.model import Entry, EventType
 
@@ -45,6 +45,9 @@ class LiveQueue:
 
     def unsubscribed(self, conversation: str, reason: str) -> None:
         """The entry that said so was delivered before."""
+
+    def came(self, comings: Comings) -> None:
+        """Told to those alone who ask, which an embedded stream cannot."""
 
     def deliver(self, delivery: Delivery) -> None:
         if self.session is None or self.closed is not None:

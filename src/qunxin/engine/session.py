@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
 
 from qunxin.engine.catchup import has_ended, page_delivery, plan_start
+from qunxin.engine.comings import ComingsIndex
 from qunxin.engine.cursors import CursorBuffer
 from qunxin.engine.fanout import Fanout, Subscription, end_reason
 from qunxin.engine.settings import EngineSettings
@@ -46,6 +47,8 @@ class SessionContext(Protocol):
     def store(self) -> Store: ...
     @property
     def fanout(self) -> Fanout: ...
+    @property
+    def comings(self) -> ComingsIndex: ...
     @property
     def cursors(self) -> CursorBuffer: ...
     @property
@@ -93,6 +96,8 @@ class Session:
         """By conversation that the user is not in now: how far this device was given it."""
         self._noted: dict[str, int] = {}
         """By conversation: the position of the latest joining that the inbox told of."""
+        self._asked: bool | Collection[str] = False
+        """Whether the device wants to be told who comes and goes: of all groups, or of those."""
         self._unmarked: dict[str, Subscription] = {}
         """Given up, with entries handed over since the last mark."""
         self._waiting: dict[Subscription, None] = {}
@@ -186,9 +191,10 @@ class Session:
         return conversation in self._subscriptions
 
     async def subscribe(
-        self, conversation: str, position: Position | None = None
+        self, conversation: str, position: Position | None = None, *, comings: bool = False
     ) -> SubscriptionStart:
-        """Add a conversation that the user is in; entries flow after `resume`.
+        """Add a conversation that the user is in; entries flow after `resume`. With `comings` the
+        device is told who comes and goes there, where it is a group.
 
         Raises `conversation_not_found`, `invalid_request` (subscribed already) or
         `too_many_subscriptions`.
@@ -210,6 +216,8 @@ class Session:
                 self._start_gain(conversation)
             raise QunxinError("conversation_not_found")
         self._begin(subscription, start)
+        if comings:
+            self._watch(subscription)
         return start
 
     def resume(self, conversation: str) -> None:
@@ -240,9 +248,27 @@ class Session:
 
     def _drop(self, subscription: Subscription) -> None:
         self._context.fanout.remove(subscription)
+        self._context.comings.went(subscription)
         self._waiting.pop(subscription, None)
         if self._subscriptions.get(subscription.conversation) is subscription:
             del self._subscriptions[subscription.conversation]
+
+    # --- who comes and goes ------------------------------------------------------------------
+
+    def ask_comings(self, asked: bool | Collection[str]) -> None:
+        """Have the device told who comes to the groups that it is subscribed to without asking,
+        now or later, and who goes: all of them, or those named."""
+        self._asked = asked
+        for subscription in self._subscriptions.values():
+            if self._is_asked(subscription.conversation):
+                self._watch(subscription)
+
+    def _is_asked(self, conversation: str) -> bool:
+        asked = self._asked
+        return asked if isinstance(asked, bool) else conversation in asked
+
+    def _watch(self, subscription: Subscription) -> None:
+        self._context.comings.watch(subscription, self._sink.came)
 
     # --- catching up -------------------------------------------------------------------------
 
@@ -303,6 +329,7 @@ class Session:
                 return
             if subscription.position >= newest:
                 subscription.live = True
+                context.comings.came(subscription)
                 return
             await self._sink.drained()
 
@@ -384,6 +411,8 @@ class Session:
             return
         start = self._plan_gained(row)
         self._begin(subscription, start)
+        if self._is_asked(row.conversation):
+            self._watch(subscription)
         self._sink.subscribed(start)
         self._fell_behind(subscription)
 

@@ -35,6 +35,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     catchup_page_bytes: int = 256 * 1024
     fanout_slice_sessions: int = 2_000
     """A larger audience is served in slices of so many sessions, others between them."""
+    join_leave_clients: int = 1_000
+    """In a group that more devices follow nobody is told who comes and goes; 0: nobody ever is."""
+    join_leave_seconds: float = 1.0
+    """How long comings and goings are gathered before they are told."""
     member_cache_groups: int = 1_000
     cursor_flush_seconds: float = 1.0
     user_sends_per_minute: int = 12_000

@@ -66,6 +66,28 @@ class SubscriptionStart(msgspec.Struct, frozen=True):
     """What a list shows of it; None for the inbox."""
 
 
+class Coming(msgspec.Struct, frozen=True):
+    """A device that has come to a group, or (`here` is false) has gone."""
+
+    session: str
+    user: str
+    here: bool
+
+
+class Comings:
+    """Who came to one group and who went, in order, shared by all sessions that are told.
+
+    `encoded` is the gateway's own, as it is of a `Delivery`.
+    """
+
+    __slots__ = ("comings", "conversation", "encoded")
+
+    def __init__(self, conversation: str, comings: tuple[Coming, ...]) -> None:
+        self.conversation = conversation
+        self.comings = comings
+        self.encoded: dict[str, bytes] = {}
+
+
 class Sink(Protocol):
     """All calls are made on the loop, must return at once and must not raise.
 
@@ -84,6 +106,10 @@ class Sink(Protocol):
 
     def unsubscribed(self, conversation: str, reason: str) -> None:
         """The user ceased to be a member (`left`, `removed`, `erased`, `dissolved`)."""
+        ...
+
+    def came(self, comings: Comings) -> None:
+        """Who came and went in a group that the session follows and asked about."""
         ...
 
     def close(self, reason: CloseReason) -> None:

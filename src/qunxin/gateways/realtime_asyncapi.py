@@ -28,12 +28,14 @@ COMMANDS: Final[dict[str, CommandRow]] = {
         "Begin the session",
         "建立会话",
         "The first command. `subs` says where the client stands in each conversation, `data` the "
-        "same for a program that has only just started. The reply lists every subscription.",
+        "same for a program that has only just started, and `join_leave` of which groups it is to "
+        "be told who comes and goes. The reply lists every subscription.",
     ),
     "subscribe": CommandRow(
         "Follow one more conversation",
         "订阅会话",
-        "For those beyond the most recent ones; one that is followed already answers 105.",
+        "For those beyond the most recent ones; one that is followed already answers 105. With "
+        "`join_leave` in a group, who comes and goes is told.",
     ),
     "unsubscribe": CommandRow("Stop following a conversation", "取消订阅", "The inbox goes on."),
     "publish": CommandRow(
@@ -72,6 +74,8 @@ COMMANDS: Final[dict[str, CommandRow]] = {
 
 PUSHES: Final[dict[str, str]] = {
     "pub": "An entry. Positions of a conversation only rise, each comes once.",
+    "join": "A device has come to a group; for those who asked with `join_leave`.",
+    "leave": "A device has gone from a group; for those who asked with `join_leave`.",
     "subscribe": "The user has come into a conversation; its entries follow.",
     "unsubscribe": "The user is out of a conversation; the entry that says so came before.",
     "disconnect": "Why the connection is about to end, where no close frame can say it.",

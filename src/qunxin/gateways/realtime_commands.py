@@ -10,9 +10,10 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from qunxin.clock import Clock
 from qunxin.engine import Engine
@@ -37,6 +38,8 @@ from qunxin.wire.codes import (
 )
 from qunxin.wire.entries import encode_entry
 from qunxin.wire.frames import (
+    MAX_CHANNELS,
+    Channel,
     Command,
     Connect,
     History,
@@ -78,10 +81,12 @@ class Tokens(TokenIssuer, Protocol):
 
 class ConnectData(msgspec.Struct):
     """What `connect.data` may hold of ours: the positions of a device that has only just
-    started, and the language of error texts. The rest is the application's own."""
+    started, the language of error texts, and of which groups the device wants to be told who
+    comes and goes (true: of all). The rest is the application's own."""
 
     positions: dict[str, StreamPosition] | None = None
     language: str | None = None
+    join_leave: bool | Annotated[set[Channel], Meta(max_length=MAX_CHANNELS)] = False
 
 
 class Welcome(msgspec.Struct, omit_defaults=True):
@@ -154,7 +159,8 @@ class Commands:
         request = command.connect or Connect()
         try:
             identity = await self._tokens.verify_token(request.token)
-            positions = self._read_connect(session, request)
+            data = _connect_data(request.data)
+            positions = self._read_connect(session, request, data)
             entered = await self._enter(session, request, identity, positions)
         except QunxinError:
             self._let_leave(session)
@@ -162,6 +168,7 @@ class Commands:
         if not session.open:
             await entered.close()
             return
+        entered.ask_comings(_asked_comings(request, data))
         self._welcome(session, command.id, entered, identity)
 
     def _let_leave(self, session: RealtimeSession) -> None:
@@ -169,10 +176,11 @@ class Commands:
             session.protocol.state = State.REFUSED
             session.extend_deadline()
 
-    def _read_connect(self, session: RealtimeSession, request: Connect) -> dict[str, Position]:
+    def _read_connect(
+        self, session: RealtimeSession, request: Connect, data: ConnectData
+    ) -> dict[str, Position]:
         """The positions that the client gives, those of this run of the SDK before stored ones;
         and the language it wants."""
-        data = _connect_data(request.data)
         accepted = {name.lower(): value for name, value in (request.headers or {}).items()}
         if data.language in LANGUAGES:
             session.language = data.language
@@ -255,7 +263,9 @@ class Commands:
             _refuse(session, command, ALREADY_SUBSCRIBED)
             return
         position = Position(request.epoch, request.offset) if request.recover else None
-        start = await engine_session.subscribe(request.channel, position)
+        start = await engine_session.subscribe(
+            request.channel, position, comings=request.join_leave
+        )
         session.reply(command.id, "subscribe", subscription_view(start))
         engine_session.resume(request.channel)
 
@@ -377,6 +387,14 @@ def _connect_data(data: bytes | msgspec.Raw) -> ConnectData:
         return _connect_data_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise QunxinError("invalid_request", detail=f"connect.data: {error}") from None
+
+
+def _asked_comings(request: Connect, data: ConnectData) -> bool | set[str]:
+    """Of which groups the client wants to be told who comes and goes; True for all."""
+    if data.join_leave is True:
+        return True
+    asked = {name for name, known in (request.subs or {}).items() if known.join_leave}
+    return asked | (data.join_leave or set())
 
 
 _connect_data_decoder = msgspec.json.Decoder(ConnectData)

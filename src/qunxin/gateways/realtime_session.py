@@ -14,12 +14,12 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from qunxin.engine.buckets import TokenBucket
 from qunxin.engine.session import Mark, Session
-from qunxin.engine.sink import CloseReason, Delivery, SubscriptionStart
+from qunxin.engine.sink import CloseReason, Comings, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.gateways.connection import Outlet
 from qunxin.gateways.realtime_queue import CommandQueue
 from qunxin.gateways.realtime_settings import CONNECT_BYTES, RealtimeSettings
-from qunxin.gateways.realtime_views import subscription_view
+from qunxin.gateways.realtime_views import encode_comings, subscription_view
 from qunxin.gateways.realtime_writer import Pending, Writer
 from qunxin.wire import codes
 from qunxin.wire.codes import Disconnect
@@ -150,6 +150,12 @@ class RealtimeSession:
     def unsubscribed(self, conversation: str, reason: str) -> None:
         number = codes.UNSUBSCRIBE_NUMBERS.get(reason, codes.UNSUBSCRIBE_NUMBERS["left"])
         self.send(self.format.unsubscribe_push(conversation, number, reason))
+
+    def came(self, comings: Comings) -> None:
+        payload = comings.encoded.get(self.format.name)
+        if payload is None:
+            payload = comings.encoded[self.format.name] = encode_comings(self.format, comings)
+        self.send(payload)
 
     def close(self, reason: CloseReason) -> None:
         self.disconnect(CLOSE_REASONS[reason])

@@ -1,11 +1,13 @@
-"""How a subscription is shown to a client, at its start and when it is gained."""
+"""How a subscription is shown to a client, at its start and when it is gained, and who comes and
+goes there."""
 
 from __future__ import annotations
 
 import msgspec
 
-from qunxin.engine.sink import SubscriptionStart
+from qunxin.engine.sink import Comings, SubscriptionStart
 from qunxin.gateways.operations.responses import ConversationView
+from qunxin.wire.format import Format
 
 
 class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,4 +37,15 @@ def subscription_view(start: SubscriptionStart) -> Subscription:
         data=None if start.row is None else ConversationView.of(start.row),
         was_recovering=start.asked or not start.recovered,
         recovered=start.asked and start.recovered,
+    )
+
+
+def encode_comings(form: Format, comings: Comings) -> bytes:
+    """A payload of one push for each coming and going, in order."""
+    name = comings.conversation
+    return form.join(
+        [
+            (form.join_push if one.here else form.leave_push)(name, one.session, one.user)
+            for one in comings.comings
+        ]
     )

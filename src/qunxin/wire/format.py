@@ -62,6 +62,14 @@ class Format(Protocol):
         """Ends a server-side subscription."""
         ...
 
+    def join_push(self, channel: str, client: str, user: str) -> bytes:
+        """A device has come."""
+        ...
+
+    def leave_push(self, channel: str, client: str, user: str) -> bytes:
+        """A device has gone."""
+        ...
+
     def disconnect_push(self, disconnect: Disconnect) -> bytes:
         """Says why the connection is about to end, where no close frame can."""
         ...
@@ -105,6 +113,12 @@ class JsonFormat:
 
     def unsubscribe_push(self, channel: str, number: int, reason: str) -> bytes:
         return frames.encode_unsubscribe_push(channel, number, reason)
+
+    def join_push(self, channel: str, client: str, user: str) -> bytes:
+        return frames.encode_join_push(channel, client, user)
+
+    def leave_push(self, channel: str, client: str, user: str) -> bytes:
+        return frames.encode_leave_push(channel, client, user)
 
     def disconnect_push(self, disconnect: Disconnect) -> bytes:
         return frames.encode_disconnect_push(disconnect.code, disconnect.reason)

@@ -45,9 +45,11 @@ class StreamPosition(msgspec.Struct):
 
 
 class Recover(StreamPosition):
-    """What `connect.subs` and `subscribe` say of a stored position: none without `recover`."""
+    """What `connect.subs` and `subscribe` say of a stored position: none without `recover`; and
+    whether the client wants to be told who comes and goes."""
 
     recover: bool = False
+    join_leave: bool = False
 
 
 class Connect(msgspec.Struct):
@@ -246,6 +248,20 @@ def encode_unsubscribe_push(channel: str, number: int, reason: str) -> bytes:
     """The line that ends a server-side subscription."""
     ended = {"code": number, "reason": reason}
     return _encode({"push": {"channel": channel, "unsubscribe": ended}})
+
+
+def encode_join_push(channel: str, client: str, user: str) -> bytes:
+    """The line that says that a device has come."""
+    return _encode({"push": {"channel": channel, "join": _of(client, user)}})
+
+
+def encode_leave_push(channel: str, client: str, user: str) -> bytes:
+    """The line that says that a device has gone."""
+    return _encode({"push": {"channel": channel, "leave": _of(client, user)}})
+
+
+def _of(client: str, user: str) -> dict[str, Any]:
+    return {"info": {"user": user, "client": client}}
 
 
 def encode_disconnect_push(code: int, reason: str) -> bytes:

@@ -81,6 +81,14 @@ class ProtobufFormat:
         lost = realtime_pb2.Lost(code=number, reason=reason)
         return _push(realtime_pb2.Push(channel=channel, unsubscribe=lost))
 
+    def join_push(self, channel: str, client: str, user: str) -> bytes:
+        info = realtime_pb2.ClientInfo(user=user, client=client)
+        return _push(realtime_pb2.Push(channel=channel, join=realtime_pb2.Join(info=info)))
+
+    def leave_push(self, channel: str, client: str, user: str) -> bytes:
+        info = realtime_pb2.ClientInfo(user=user, client=client)
+        return _push(realtime_pb2.Push(channel=channel, leave=realtime_pb2.Leave(info=info)))
+
     def disconnect_push(self, disconnect: Disconnect) -> bytes:
         push = realtime_pb2.Disconnect(code=disconnect.code, reason=disconnect.reason)
         return _push(realtime_pb2.Push(disconnect=push))

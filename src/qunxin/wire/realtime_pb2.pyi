@@ -67,16 +67,18 @@ class Connect(_message.Message):
     def __init__(self, token: _Optional[str] = ..., data: _Optional[bytes] = ..., subs: _Optional[_Mapping[str, Subscribe]] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Subscribe(_message.Message):
-    __slots__ = ("channel", "recover", "epoch", "offset")
+    __slots__ = ("channel", "recover", "epoch", "offset", "join_leave")
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     RECOVER_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    JOIN_LEAVE_FIELD_NUMBER: _ClassVar[int]
     channel: str
     recover: bool
     epoch: str
     offset: int
-    def __init__(self, channel: _Optional[str] = ..., recover: _Optional[bool] = ..., epoch: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+    join_leave: bool
+    def __init__(self, channel: _Optional[str] = ..., recover: _Optional[bool] = ..., epoch: _Optional[str] = ..., offset: _Optional[int] = ..., join_leave: _Optional[bool] = ...) -> None: ...
 
 class OfChannel(_message.Message):
     __slots__ = ("channel",)
@@ -189,18 +191,34 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., temporary: _Optional[bool] = ...) -> None: ...
 
 class Push(_message.Message):
-    __slots__ = ("channel", "pub", "unsubscribe", "subscribe", "disconnect")
+    __slots__ = ("channel", "pub", "join", "leave", "unsubscribe", "subscribe", "disconnect")
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     PUB_FIELD_NUMBER: _ClassVar[int]
+    JOIN_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     UNSUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     DISCONNECT_FIELD_NUMBER: _ClassVar[int]
     channel: str
     pub: Publication
+    join: Join
+    leave: Leave
     unsubscribe: Lost
     subscribe: Gained
     disconnect: Disconnect
-    def __init__(self, channel: _Optional[str] = ..., pub: _Optional[_Union[Publication, _Mapping]] = ..., unsubscribe: _Optional[_Union[Lost, _Mapping]] = ..., subscribe: _Optional[_Union[Gained, _Mapping]] = ..., disconnect: _Optional[_Union[Disconnect, _Mapping]] = ...) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., pub: _Optional[_Union[Publication, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., unsubscribe: _Optional[_Union[Lost, _Mapping]] = ..., subscribe: _Optional[_Union[Gained, _Mapping]] = ..., disconnect: _Optional[_Union[Disconnect, _Mapping]] = ...) -> None: ...
+
+class Join(_message.Message):
+    __slots__ = ("info",)
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    info: ClientInfo
+    def __init__(self, info: _Optional[_Union[ClientInfo, _Mapping]] = ...) -> None: ...
+
+class Leave(_message.Message):
+    __slots__ = ("info",)
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    info: ClientInfo
+    def __init__(self, info: _Optional[_Union[ClientInfo, _Mapping]] = ...) -> None: ...
 
 class Gained(_message.Message):
     __slots__ = ("recoverable", "epoch", "offset", "positioned", "data")
