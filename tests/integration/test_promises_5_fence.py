@@ -102,6 +102,19 @@ def _without_hidden(entries: list[Json]) -> list[Json]:
     return [entry for entry in entries if entry["type"] != "hidden"]
 
 
+async def _seen_of_last_stay(door: Door, device: Device, tea: str) -> set[int]:
+    """Where the device's entries stand, each as it is in the log; none is missing since its user
+    was last added."""
+    log = await _settled(door, device, tea)
+    readable = {entry["position"]: entry for entry in _without_hidden(log)}
+    seen = _without_hidden(device.entries(f"group:{tea}"))
+    assert all(readable[entry["position"]] == entry for entry in seen)
+    positions = {entry["position"] for entry in seen}
+    stay = max(entry["position"] for entry in log if entry["type"] == "joined")
+    assert {position for position in readable if position >= stay} <= positions
+    return positions
+
+
 async def test_promise_5_in_and_out_quickly_while_connected(door: Door) -> None:
     """Removed and added again, round after round, with messages in between: the device ends with
     exactly what the member may read, nothing of the times outside."""
@@ -141,19 +154,13 @@ async def test_promise_5_in_and_out_side_by_side_with_the_talk(door: Door) -> No
 
     await asyncio.gather(*(work(tea) for tea in groups for work in (shuffle, talk)))
     for tea in groups:
-        log = await _settled(door, device, tea)
-        readable = {entry["position"]: entry for entry in _without_hidden(log)}
-        seen = _without_hidden(device.entries(f"group:{tea}"))
-        assert all(readable[entry["position"]] == entry for entry in seen)
-        stay = max(e["position"] for e in log if e["type"] == "joined")
-        assert {p for p in readable if p >= stay} <= {e["position"] for e in seen}
+        await _seen_of_last_stay(door, device, tea)
 
 
 async def test_promise_5_the_fence_holds_while_a_device_catches_up(door: Door) -> None:
     """A device that reads a long log is removed and added again meanwhile."""
     alice, bob = await door.users("alice", "bob")
     tea = await door.group("tea", alice, bob)
-    name = f"group:{tea}"
     long = "很长 " + "🧾" * 200
     await asyncio.gather(*(door.send("group", tea, alice, long) for _ in range(60)))
     device = await door.device(bob)
@@ -167,13 +174,7 @@ async def test_promise_5_the_fence_holds_while_a_device_catches_up(door: Door) -
         return positions
 
     outside = await shuffle()
-    log = await _settled(door, device, tea)
-    readable = {entry["position"]: entry for entry in _without_hidden(log)}
-    seen = _without_hidden(device.entries(name))
-    assert all(readable[entry["position"]] == entry for entry in seen)
-    assert not {e["position"] for e in seen} & set(outside)
-    stay = max(e["position"] for e in log if e["type"] == "joined")
-    assert {p for p in readable if p >= stay} <= {e["position"] for e in seen}
+    assert not await _seen_of_last_stay(door, device, tea) & set(outside)
 
 
 async def test_promise_5_dissolution_is_the_last_entry(door: Door) -> None:
