@@ -42,8 +42,8 @@ class Output:
     def __init__(self, *, as_json: bool = False, language: str = "en") -> None:
         self.as_json = as_json
         self.language = language
-        self.screen = Console(soft_wrap=True, highlight=False)
-        self.errors = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.screen = Console(soft_wrap=True, highlight=False, emoji=False)
+        self.errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
     def result(self, facts: Mapping[str, Any], *lines: str) -> None:
         """The outcome: `facts` as JSON, or `lines` for people."""
