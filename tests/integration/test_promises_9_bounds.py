@@ -12,7 +12,7 @@ import pytest
 from door_embedded import SETTINGS, EmbeddedDoor
 from door_http import HttpDoor
 from door_realtime import RealtimeDoor
-from doors import PATIENCE_SECONDS, Device, Door
+from doors import PATIENCE_SECONDS, Device, Door, Json
 
 from serving import ServerProcess
 
@@ -38,6 +38,7 @@ async def test_promise_9_embedded_an_overflowing_queue_ends_its_own(tmp_path: Pa
         tea = await door.group("tea", alice, quick, slow)
         witness = await door.device(quick)
         device = await door.slow_device(slow)
+        await _in_step(door, tea, slow)  # who still catches up is waited for, not ended
         for n in range(79):
             await door.send("group", tea, alice, f"{n} 🌊")
         last = await door.send("group", tea, alice, "79 🌊")
@@ -53,6 +54,18 @@ async def test_promise_9_embedded_an_overflowing_queue_ends_its_own(tmp_path: Pa
         await door.close_devices()
     finally:
         await door.close()
+
+
+async def _in_step(door: Door, group: str, user: str) -> None:
+    """Return once a device of `user` is told at once what is said there."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while user not in [one["user"] for one in await _followers(door, group)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def _followers(door: Door, group: str) -> list[Json]:
+    followers: list[Json] = (await door.call("group.presence", {"group": group}))["present"]
+    return followers
 
 
 async def test_promise_9_realtime_a_socket_that_is_never_read(realtime: RealtimeDoor) -> None:
