@@ -82,6 +82,7 @@ def test_the_readmes_ten_lines_run(tmp_path: Path) -> None:
     assert done.stdout.startswith(("group:tea 1 created", "broadcast:all", "inbox:bob 1 member"))
 
 
+@pytest.mark.processes
 def test_the_readmes_commands_run(data_folder: Path) -> None:
     """What the README lets people type after the start works, in its order."""
     lines = [line for line in README.read_text("utf-8").splitlines() if line.startswith(BEGIN)]

@@ -42,6 +42,7 @@ async def test_a_plain_replay_delivers_everything() -> None:
     assert report.delivery_p99_ms >= report.delivery_p50_ms > 0
 
 
+@pytest.mark.processes
 async def test_who_is_offline_catches_up() -> None:
     """Three connections for 46 users: nearly everything is delivered by recovery."""
     check_clean((await run_replay(ReplayOptions(files=SAMPLES, online=3))).report)
@@ -82,6 +83,7 @@ async def test_a_server_that_others_use_can_be_replayed_on(shared_server: Server
     check_clean((await run_replay(options)).report)
 
 
+@pytest.mark.processes
 def test_the_command_line_prints_one_object_last() -> None:
     """The keys that programs may rest on, in their order; exit code 0."""
     done = run_cli("replay", *map(str, SAMPLES), "--speed", "max", "--json", timeout=50)

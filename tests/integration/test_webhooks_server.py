@@ -45,6 +45,7 @@ def _say(client: httpx.Client, text: str) -> None:
     answer(client.post("/v1/messages", json=message))
 
 
+@pytest.mark.processes
 def test_the_example_is_told_even_of_what_happened_while_it_was_down(
     data_folder: Path, folder_cli: CommandLine
 ) -> None:
