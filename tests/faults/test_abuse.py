@@ -262,18 +262,19 @@ async def test_abuse_costs_the_others_little(
     server: ServerProcess, tokens: dict[str, str], kind: str
 ) -> None:
     """At most twice the quiet time, no normal client lost, memory bounded; and the offender was
-    told why, with the code for it. Other programs disturb a set now and then, so the best of
-    `SETS` counts."""
-    ratios: list[float] = []
+    told why, with the code for it. Other programs disturb a set now and then: the first one that
+    passes decides, and it takes two undisturbed ones to fail."""
+    over: list[float] = []
     for _ in range(SETS):
         found = await measure(server, tokens, kind)
         sys.stdout.write(f"\n{kind}: {found}\n")
         assert REFUSALS[kind] in found.outcomes
         assert found.growth_bytes < MAX_GROWTH_BYTES
-        if found.noise <= MAX_NOISE:
-            ratios.append(found.ratio)
-        if ratios and min(ratios) <= MAX_RATIO:
+        if found.noise > MAX_NOISE:
+            continue
+        if found.ratio <= MAX_RATIO:
             return
-    if not ratios:
-        pytest.skip("others use this machine: in every set the quiet runs alone differ too much")
-    pytest.fail(f"{kind}: times of the others grow by {ratios}")
+        over.append(found.ratio)
+    if len(over) < 2:
+        pytest.skip("others use this machine: the quiet runs alone differ too much")
+    pytest.fail(f"{kind}: the time of the others grows by {over}")
