@@ -260,15 +260,7 @@ async def measure(server: ServerProcess, tokens: dict[str, str], kind: str) -> M
 NOT_YET = {"slow readers": "2.3 and 4.2 times in undisturbed sets, for a reason not found yet"}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=[pytest.mark.xfail(reason=NOT_YET[kind], strict=False)])
-        if kind in NOT_YET
-        else kind
-        for kind in REFUSALS
-    ],
-)
+@pytest.mark.parametrize("kind", REFUSALS)
 async def test_abuse_costs_the_others_little(
     server: ServerProcess, tokens: dict[str, str], kind: str
 ) -> None:
@@ -288,4 +280,6 @@ async def test_abuse_costs_the_others_little(
         over.append(found.ratio)
     if len(over) < 2:
         pytest.skip("others use this machine: the quiet runs alone differ too much")
+    if kind in NOT_YET:
+        pytest.xfail(NOT_YET[kind])
     pytest.fail(f"{kind}: the time of the others grows by {over}")

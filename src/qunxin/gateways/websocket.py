@@ -31,8 +31,9 @@ _log = logging.getLogger("qunxin.realtime")
 HOLD_SECONDS: Final = 1.0
 """Who has asked too often is told so after this time: a program that comes back at once, again and
 again, would otherwise be limited by nothing but what refusing it costs the others."""
-MAX_HELD: Final = 1_000
-"""Refusals that wait at the same time; beyond them a refusal comes at once."""
+MAX_HELD: Final = 100
+"""Refusals that wait at the same time, few enough for the files that a node keeps free beside its
+connections; beyond them a refusal comes at once."""
 _VERSION: Final = "13"
 _FRAMINGS: Final = {each.format.subprotocol: each for each in (WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)}
 _BACKENDS: Final = {"picows": websocket_picows.attach, "websockets": websocket_library.attach}
