@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from itertools import product
 
+import msgspec
 import pytest
 from http_node import HttpNode, RawConnection, http_node, raw_connection, raw_request
 
@@ -94,6 +95,18 @@ async def test_a_client_that_keeps_writing_reads_the_413(
     assert answer.status == 413
     assert answer.headers["connection"] == "close"
     assert await raw.closed()
+
+
+async def test_whoever_writes_on_beyond_what_is_drained_is_not_reset(engine: Engine) -> None:
+    """They are left waiting with the refusal: a reset under it is what proxies make a 502 of."""
+    patient = msgspec.structs.replace(SMALL, drain_seconds=3.0)
+    async with http_node(engine, patient) as node, raw_connection(node.port) as raw:
+        sending = asyncio.create_task(raw.send(_post(node, "水".encode() * 5_000_000)))
+        assert (await raw.answer()).status == 413
+        ended, _ = await asyncio.wait({sending}, timeout=0.5)
+        assert not ended
+        with pytest.raises(ConnectionError):
+            await sending
 
 
 async def test_the_413_comes_to_clients_with_a_library_too(node: HttpNode) -> None:

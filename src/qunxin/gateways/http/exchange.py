@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
@@ -151,17 +152,18 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
 
     async def _drain(self) -> None:
-        """Read on until the body's end, or `drain_bytes`, or `drain_seconds`."""
+        """Read on until the body's end, for `drain_seconds` at most. Beyond `drain_bytes` nothing
+        more is read, and the client's writing stands still: closing then would reset the
+        connection under the refusal, of which a proxy makes a 502."""
         left = self._settings.drain_bytes
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_seconds):
                 while left > 0:
                     message = await self._receive()
                     if message["type"] == "http.disconnect" or not message.get("more_body"):
                         return
                     left -= len(message.get("body", b""))
-        except TimeoutError:
-            return
+                await asyncio.Event().wait()
 
     def _too_large(self, size: int) -> QunxinError:
         return QunxinError("message_too_large", size=size, limit=self._settings.max_body_bytes)

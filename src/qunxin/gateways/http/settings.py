@@ -35,6 +35,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_body_bytes_per_second: int = 8 * 1024
     write_deadline_seconds: float = 30.0
     """For a client to take what it asked for; a connection that stalls longer is cut."""
-    drain_bytes: int = 1024 * 1024
+    drain_bytes: int = 8 * 1024 * 1024
     """How much of a refused body is read on, so that the client comes to read the refusal."""
     drain_seconds: float = 2.0
+    """How long that goes on, and how long a client that sends more than that is left waiting with
+    the refusal before it is cut off."""
