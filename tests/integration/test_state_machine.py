@@ -56,8 +56,8 @@ def test_scenarios_over_realtime(shared_server: ServerProcess) -> None:
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(1_000)
-@pytest.mark.parametrize("part", range(8))
-def test_many_scenarios_embedded(tmp_path: Path, part: int) -> None:
+@pytest.mark.parametrize("_part", range(8))
+def test_many_scenarios_embedded(tmp_path: Path, _part: int) -> None:
     """A thousand, and longer ones. In parts, since what Hypothesis keeps of each example makes the
     collector's pauses longer and longer, until the loop is blocked by the test itself."""
     _run(_embedded(tmp_path), 125, 80, alone=True)

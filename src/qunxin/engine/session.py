@@ -282,6 +282,7 @@ class Session:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                await self._let_through()
                 while self._waiting:
                     subscription = next(iter(self._waiting))
                     del self._waiting[subscription]
@@ -292,6 +293,27 @@ class Session:
         except Exception:
             self._end(CloseReason.FAILED)
             raise
+
+    async def _let_through(self) -> None:
+        """Have those come in step that have everything: one look at the heads in place of one into
+        each log, most of which hold nothing new.
+
+        A subscription is planned at or below the head of a log that its user may read. Where the
+        head still is its position, nothing was written since, the end of a membership neither.
+        """
+        waiting = list(self._waiting)
+        if len(waiting) < 2:
+            return
+        heads = await self._context.store.read_heads([one.conversation for one in waiting])
+        for subscription in waiting:
+            head = max(heads.get(subscription.conversation, 0), subscription.head_seen)
+            if self._holds(subscription) and head == subscription.position:
+                self._waiting.pop(subscription, None)
+                self._come_in_step(subscription)
+
+    def _come_in_step(self, subscription: Subscription) -> None:
+        subscription.live = True
+        self._context.comings.came(subscription)
 
     async def _catch_up(self, subscription: Subscription) -> None:
         """Read the log until the subscription is in step with the live stream.
@@ -328,8 +350,7 @@ class Session:
                 self._membership_ended(subscription, "left" if last is None else end_reason(last))
                 return
             if subscription.position >= newest:
-                subscription.live = True
-                context.comings.came(subscription)
+                self._come_in_step(subscription)
                 return
             await self._sink.drained()
 
