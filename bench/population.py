@@ -25,19 +25,19 @@ async def populate(base_url: str, key: str, count: int) -> list[str]:
     async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=30) as client:
 
         async def put_user(user: str) -> None:
-            await _ask(client, "PUT", f"/v1/users/{user}", {"name": f"成员 {user}"})
+            await ask(client, "PUT", f"/v1/users/{user}", {"name": f"成员 {user}"})
 
         async def token(user: str) -> str:
-            answer = await _ask(client, "POST", "/v1/tokens", {"user": user})
+            answer = await ask(client, "POST", "/v1/tokens", {"user": user})
             return str(answer["token"])
 
-        await _each(put_user, users)
+        await each(put_user, users)
         body = {"name": "压测群", "owner": users[0], "members": users}
-        await _ask(client, "PUT", f"/v1/groups/{GROUP}", body)
-        return await _each(token, users)
+        await ask(client, "PUT", f"/v1/groups/{GROUP}", body)
+        return await each(token, users)
 
 
-async def _ask(client: httpx.AsyncClient, method: str, path: str, body: object) -> dict[str, Any]:
+async def ask(client: httpx.AsyncClient, method: str, path: str, body: object) -> dict[str, Any]:
     response = await client.request(method, path, json=body)
     if response.status_code not in (200, 201):
         raise RuntimeError(f"{method} {path}: {response.status_code} {response.text[:300]}")
@@ -45,7 +45,7 @@ async def _ask(client: httpx.AsyncClient, method: str, path: str, body: object) 
     return answer
 
 
-async def _each(work: Callable[[str], Awaitable[T]], users: Sequence[str]) -> list[T]:
+async def each(work: Callable[[str], Awaitable[T]], users: Sequence[str]) -> list[T]:
     gate = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
     async def one(user: str) -> T:

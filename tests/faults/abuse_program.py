@@ -1,8 +1,8 @@
 """One kind of abuse, as a program of its own, so that it does not measure itself:
 ``python abuse_program.py KIND PORT``.
 
-It is given the offenders' tokens as one JSON line, prints a line when it has begun, goes on until
-its input ends, and then prints how it was refused, how often.
+It is given the offenders' tokens as one JSON line, and prints JSON lines: "begun"; how it was
+refused so far, whenever there is a new way; and how in all, when its input has ended.
 """
 
 from __future__ import annotations
@@ -29,7 +29,21 @@ LOOPS = 10
 OFFENDER: Final = "203.0.113.66"
 """The address that the offender is said to have, by the proxy that this machine is taken for."""
 
-_outcomes: Counter[str] = Counter()
+
+class Outcomes(Counter[str]):
+    """How offenders were refused, how often; told where one is new."""
+
+    def __missing__(self, how: str) -> int:
+        _say({**self, how: 1})
+        return 0
+
+
+def _say(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+_outcomes = Outcomes()
 _BROKEN = (Closed, OSError, asyncio.IncompleteReadError, TimeoutError, AssertionError)
 
 
@@ -170,11 +184,6 @@ async def _again_and_again(kind: str, port: int, token: str) -> None:
         except _BROKEN as error:
             _outcomes[type(error).__name__] += 1
             await asyncio.sleep(0.1)
-
-
-def _say(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
 
 
 async def main(kind: str, port: int) -> None:
