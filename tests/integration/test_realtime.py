@@ -4,11 +4,13 @@ it, rule by rule."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from qunxin.gateways import realtime_commands
+from qunxin.store.reads import ConversationRow
 from realtime_client import TEA, TEXT, WORDS, RawClient, RealtimeNode
 
 
@@ -193,12 +195,71 @@ async def test_several_commands_in_one_frame_in_order(node: RealtimeNode) -> Non
 
 
 async def test_subscribing_to_an_own_conversation_is_answered_105(node: RealtimeNode) -> None:
-    """The server-side subscription goes on."""
+    """Without a position, and the inbox always; the server-side subscription goes on."""
     bob = await node.client("bob")
-    reply = await bob.call(subscribe={"channel": TEA, "recover": True, "offset": 1, "epoch": ""})
-    assert reply["error"] == {"code": 105, "message": "already subscribed"}
+    position = {"recover": True, "offset": 0, "epoch": node.engine.epoch}
+    for asked in ({"channel": TEA}, {"channel": "inbox:bob", **position}):
+        reply = await bob.call(subscribe=asked)
+        assert reply["error"] == {"code": 105, "message": "already subscribed"}
     last = await node.say(1)
     assert (await bob.positions(last))[-1] == last
+
+
+def _standing(node: RealtimeNode, offset: int) -> dict[str, Any]:
+    return {"recover": True, "offset": offset, "epoch": node.engine.epoch}
+
+
+async def test_what_was_followed_on_demand_goes_on_where_it_stood(node: RealtimeNode) -> None:
+    """SDKs ask again, with the position, for what has meanwhile become one of the most recent
+    conversations: what was missed follows, each position once."""
+    last = await node.say(5)
+    bob = await node.client("bob", subs={TEA: _standing(node, last)})
+    reply = await bob.call(subscribe={"channel": TEA, **_standing(node, last - 3)})
+    assert (reply["subscribe"]["recovered"], reply["subscribe"]["offset"]) == (True, last - 3)
+    newest = await node.say(2)
+    assert await bob.positions(newest) == list(range(last - 2, newest + 1))
+
+
+async def test_what_came_before_it_was_asked_for_again_is_not_repeated(
+    node: RealtimeNode,
+) -> None:
+    """Entries handed over since the connect reply may have been dropped or shown: who stands
+    before them is told to reload, who stands at their end goes on, and none comes twice."""
+    last = await node.say(5)
+    bob = await node.client("bob")
+    assert (await bob.positions(last))[-1] == last
+    behind = (await bob.call(subscribe={"channel": TEA, **_standing(node, last - 3)}))["subscribe"]
+    assert (behind["was_recovering"], behind.get("recovered"), behind["offset"]) == (
+        True,
+        None,
+        last,
+    )
+    there = (await bob.call(subscribe={"channel": TEA, **_standing(node, last)}))["subscribe"]
+    assert (there["recovered"], there["offset"]) == (True, last)
+    newest = await node.say(2)
+    assert await bob.positions(newest) == [last + 1, last + 2]
+
+
+async def test_who_is_removed_while_asking_again_is_told_so(
+    node: RealtimeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The removal's entry and the end of the subscription come; the question is refused."""
+    bob = await node.client("bob")
+    read = node.engine.store.read_conversations
+
+    async def remove_first(user: str, names: Sequence[str]) -> Sequence[ConversationRow]:
+        await node.engine.remove_member("tea", "bob")
+        while node.engine.sessions("bob")[0].conversations > 2:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+        return await read(user, names)
+
+    monkeypatch.setattr(node.engine.store, "read_conversations", remove_first)
+    refused = await bob.call(subscribe={"channel": TEA, **_standing(node, 1)})
+    assert refused["error"]["code"] == 1005
+    types = [(await bob.push("pub", TEA))["pub"]["data"]["type"]]
+    while types[-1] != "left":
+        types.append((await bob.push("pub", TEA))["pub"]["data"]["type"])
+    assert (await bob.push("unsubscribe", TEA))["unsubscribe"]["code"] == 2101
 
 
 async def test_subscribe_on_demand_recovers_and_unsubscribe_ends_it(node: RealtimeNode) -> None:

@@ -31,6 +31,7 @@ class Subscription:
 
     __slots__ = (
         "arrived",
+        "begun",
         "behind",
         "closed",
         "conversation",
@@ -58,6 +59,8 @@ class Subscription:
         self.conversation = conversation
         self.user = user
         self.position = position
+        self.begun = position
+        """Where it started: nothing has been handed over while `position` is that."""
         self.deliver = deliver
         self.behind = behind
         """Called once when the subscription falls out of step."""

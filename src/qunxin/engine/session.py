@@ -180,7 +180,7 @@ class Session:
         return subscription
 
     def _begin(self, subscription: Subscription, start: SubscriptionStart) -> None:
-        subscription.position = subscription.marked = start.position
+        subscription.position = subscription.begun = subscription.marked = start.position
         subscription.provable = start.recovered
         if start.recovered and start.asked:
             self._context.cursors.prove(self.user, start.conversation, start.position)
@@ -189,6 +189,10 @@ class Session:
 
     def subscribed(self, conversation: str) -> bool:
         return conversation in self._subscriptions
+
+    def is_inbox(self, conversation: str) -> bool:
+        """Whether that is the user's inbox, which is always subscribed and never given up."""
+        return conversation == self._inbox
 
     async def subscribe(
         self, conversation: str, position: Position | None = None, *, comings: bool = False
@@ -217,6 +221,32 @@ class Session:
             raise QunxinError("conversation_not_found")
         self._begin(subscription, start)
         if comings:
+            self._watch(subscription)
+        return start
+
+    async def take_over(
+        self, conversation: str, position: Position, *, comings: bool = False
+    ) -> SubscriptionStart:
+        """`subscribe` to what is subscribed already, from where the device stands: SDKs ask again
+        for what they followed on demand, which may by then be one of the most recent ones. The
+        former subscription, which says nothing of what was missed before it, is replaced.
+
+        Where it has handed over entries, the device may have shown them or dropped them: then
+        the start is beyond them, and not `recovered` unless the device stands there.
+
+        Raises `conversation_not_found` where the user is out of it by now; its end is told by
+        the former subscription.
+        """
+        start = await self._plan(conversation, position)
+        former = self._subscriptions.get(conversation)
+        if start is None or former is None:
+            raise QunxinError("conversation_not_found")
+        if start.position < former.position and former.position > former.begun:
+            start = msgspec.structs.replace(start, position=former.position, recovered=False)
+        self._give_up(former)
+        subscription = self._add(conversation, 0)
+        self._begin(subscription, start)
+        if comings or self._is_asked(conversation):
             self._watch(subscription)
         return start
 

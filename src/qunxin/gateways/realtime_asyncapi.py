@@ -34,8 +34,9 @@ COMMANDS: Final[dict[str, CommandRow]] = {
     "subscribe": CommandRow(
         "Follow one more conversation",
         "订阅会话",
-        "For those beyond the most recent ones; one that is followed already answers 105. With "
-        "`join_leave` in a group, who comes and goes is told.",
+        "For those beyond the most recent ones. One that is followed already answers 105, unless "
+        "`recover` asks for it from a position: it then goes on there. With `join_leave` in a "
+        "group, who comes and goes is told.",
     ),
     "unsubscribe": CommandRow("Stop following a conversation", "取消订阅", "The inbox goes on."),
     "publish": CommandRow(

@@ -259,13 +259,17 @@ class Commands:
 
     async def _subscribe(self, session: RealtimeSession, command: Command) -> None:
         request, engine_session = command.subscribe, _engine_session(session)
-        if request is None or engine_session.subscribed(request.channel):
+        if request is None:
+            raise QunxinError("invalid_request", detail="subscribe: missing")
+        name, comings = request.channel, request.join_leave
+        position = Position(request.epoch, request.offset) if request.recover else None
+        if not engine_session.subscribed(name):
+            start = await engine_session.subscribe(name, position, comings=comings)
+        elif position is None or engine_session.is_inbox(name):
             _refuse(session, command, ALREADY_SUBSCRIBED)
             return
-        position = Position(request.epoch, request.offset) if request.recover else None
-        start = await engine_session.subscribe(
-            request.channel, position, comings=request.join_leave
-        )
+        else:
+            start = await engine_session.take_over(name, position, comings=comings)
         session.reply(command.id, "subscribe", subscription_view(start))
         engine_session.resume(request.channel)
 
