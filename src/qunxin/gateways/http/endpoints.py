@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import Enum, auto
+from functools import cached_property
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.routing import Route
@@ -19,7 +20,7 @@ from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http.admission import Admission, Gates
 from qunxin.gateways.http.binding import Binder, check_json_type
 from qunxin.gateways.http.exchange import Exchange, Header
-from qunxin.gateways.http.pages import Page, pages
+from qunxin.gateways.http.pages import Page, documents
 from qunxin.gateways.http.settings import HttpSettings
 from qunxin.gateways.operations import OPERATIONS, Operation, Services
 from qunxin.gateways.operations.requests import Request
@@ -116,9 +117,18 @@ class OperationAction:
         self._services = services
         self._authenticator = authenticator
         self._deadline_seconds = settings.request_deadline_seconds
-        self._binder = Binder(operation, settings.max_nesting)
+        self._max_nesting = settings.max_nesting
         self._takes_body = operation.has_body
-        self._takes_key = any(field.name == "key" for field in operation.fields)
+
+    # At the operation's first request, which it costs a millisecond: a command makes one of them.
+
+    @cached_property
+    def _binder(self) -> Binder:
+        return Binder(self._operation, self._max_nesting)
+
+    @cached_property
+    def _takes_key(self) -> bool:
+        return any(field.name == "key" for field in self._operation.fields)
 
     async def __call__(self, exchange: Exchange) -> None:
         response = await self._respond(exchange)
@@ -204,23 +214,37 @@ class HealthActions:
         await exchange.reply(HTTPStatus.OK, _METRICS, self._metrics())
 
 
-class PageAction:
-    """A document made at the start; asked again with its tag it is not sent twice."""
+class _Tagged(NamedTuple):
+    """A document as it is answered."""
 
-    def __init__(self, page: Page) -> None:
-        self._body = page.body
-        self._tag = '"' + hashlib.blake2b(page.body, digest_size=12).hexdigest() + '"'
-        self._headers = (
-            *page.headers,
-            (b"etag", self._tag.encode()),
-            (b"cache-control", b"no-cache"),
-        )
+    tag: str
+    headers: tuple[Header, ...]
+    body: bytes
+
+
+class PageAction:
+    """A document, made when it is first asked for; asked again with its tag it is not sent
+    twice."""
+
+    def __init__(self, make: Callable[[], Page]) -> None:
+        """`make` is called in another thread."""
+        self._make = make
+        self._made: _Tagged | None = None
 
     async def __call__(self, exchange: Exchange) -> None:
-        if self._tag in exchange.headers.get("if-none-match", ""):
-            await exchange.reply(HTTPStatus.NOT_MODIFIED, self._headers, b"")
+        if self._made is None:
+            self._made = await asyncio.to_thread(self._tagged)
+        page = self._made
+        if page.tag in exchange.headers.get("if-none-match", ""):
+            await exchange.reply(HTTPStatus.NOT_MODIFIED, page.headers, b"")
         else:
-            await exchange.reply(HTTPStatus.OK, self._headers, self._body)
+            await exchange.reply(HTTPStatus.OK, page.headers, page.body)
+
+    def _tagged(self) -> _Tagged:
+        page = self._make()
+        tag = '"' + hashlib.blake2b(page.body, digest_size=12).hexdigest() + '"'
+        own = ((b"etag", tag.encode()), (b"cache-control", b"no-cache"))
+        return _Tagged(tag, (*page.headers, *own), page.body)
 
 
 def operation_routes(
@@ -253,5 +277,5 @@ def health_routes(engine: Engine, metrics: Callable[[], bytes]) -> Iterator[Rout
 
 def page_routes() -> Iterator[Route]:
     """The description of the API, and its readable page."""
-    for path, page in pages().items():
-        yield Route(path, Endpoint({"GET": PageAction(page)}, path))
+    for path, make in documents().items():
+        yield Route(path, Endpoint({"GET": PageAction(make)}, path))

@@ -3,16 +3,14 @@ description and its readable page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
-from importlib.resources import files
-from pathlib import PurePath
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from qunxin.gateways.http.openapi import describe
-from qunxin.gateways.http.reference import reference_page
+from qunxin.model import JsonObject
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -41,6 +39,8 @@ _HTML: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
+_CHAT: Final = (*_HTML, (b"content-security-policy", CHAT_POLICY))
+_REFERENCE: Final = (*_HTML, (b"content-security-policy", REFERENCE_POLICY))
 _DESCRIPTION: Final = ((b"content-type", b"application/json"),)
 _ASSET_TYPES: Final = {
     ".css": b"text/css; charset=utf-8",
@@ -55,26 +55,53 @@ _MODULE: Final = (
 import it too."""
 
 
+_WEB: Final = Path(__file__).parents[2] / "web"
+
+
 @cache
-def pages() -> dict[str, Page]:
-    """Every document by its path."""
-    description = describe()
-    web = files("qunxin") / "web"
-    chat = (web / "index.html").read_bytes()
-    reference = reference_page(description).encode()
+def documents() -> Mapping[str, Callable[[], Page]]:
+    """By its path what makes each document: a tenth of a second for the description of the API,
+    which few nodes are ever asked for."""
+    files = {f"/assets/{file.name}": file for file in _WEB.iterdir() if _is_asset(file)}
     return {
-        "/": Page((*_HTML, (b"content-security-policy", CHAT_POLICY)), chat),
-        "/docs": Page((*_HTML, (b"content-security-policy", REFERENCE_POLICY)), reference),
-        "/openapi.json": Page(_DESCRIPTION, msgspec.json.encode(description)),
-        "/qunxin.js": Page(_MODULE, (web / "qunxin.js").read_bytes()),
-        **{f"/assets/{name}": page for name, page in _assets()},
+        "/": partial(_file, _WEB / "index.html", _CHAT),
+        "/docs": _reference,
+        "/openapi.json": _description,
+        "/qunxin.js": partial(_file, _WEB / "qunxin.js", _MODULE),
+        **{path: partial(_file, file, _asset_headers(file)) for path, file in files.items()},
     }
 
 
-def _assets() -> Iterator[tuple[str, Page]]:
-    """Styles, scripts and pictures of the pages."""
-    for file in (files("qunxin") / "web").iterdir():
-        kind = _ASSET_TYPES.get(PurePath(file.name).suffix)
-        if kind is not None and file.name != "qunxin.js":
-            headers = ((b"content-type", kind), (b"cross-origin-resource-policy", b"same-origin"))
-            yield file.name, Page(headers, file.read_bytes())
+def pages() -> dict[str, Page]:
+    """Every document by its path."""
+    return {path: make() for path, make in documents().items()}
+
+
+def _file(path: Path, headers: tuple[tuple[bytes, bytes], ...]) -> Page:
+    return Page(headers, path.read_bytes())
+
+
+def _is_asset(file: Path) -> bool:
+    """Whether it is one of the pages' styles, scripts and pictures."""
+    return file.suffix in _ASSET_TYPES and file.name != "qunxin.js"
+
+
+def _asset_headers(file: Path) -> tuple[tuple[bytes, bytes], ...]:
+    kind = (b"content-type", _ASSET_TYPES[file.suffix])
+    return (kind, (b"cross-origin-resource-policy", b"same-origin"))
+
+
+def _reference() -> Page:
+    from qunxin.gateways.http.reference import reference_page  # noqa: PLC0415 - see `documents`
+
+    return Page(_REFERENCE, reference_page(_described()).encode())
+
+
+def _description() -> Page:
+    return Page(_DESCRIPTION, msgspec.json.encode(_described()))
+
+
+def _described() -> JsonObject:
+    from qunxin.gateways.http.openapi import describe  # noqa: PLC0415 - see `documents`
+
+    return describe()
