@@ -21,3 +21,11 @@ def test_names_stay_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -
     assert shown[-1] == f"all {name}"
     output.note(name)
     assert capsys.readouterr().err.rstrip("\n") == name
+
+
+def test_names_do_not_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """What rings, or goes back over what was written, is left out."""
+    output = Output()
+    output.result({}, "爱\a\r丽\b丝 🍵")
+    output.note("爱\a\r丽\b丝 🍵")
+    assert capsys.readouterr() == ("爱丽丝 🍵\n", "爱丽丝 🍵\n")

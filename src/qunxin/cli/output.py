@@ -1,7 +1,8 @@
 """What commands print: words for people, JSON for programs, progress for the impatient.
 
 Results go to standard output, everything else to standard error. With ``--json`` the result is
-one object on one line, and so is an error.
+one object on one line, and so is an error. Plain lines are written plainly; the library that
+draws tables, colours and progress takes long to load, and does so only where there is one.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import msgspec
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.prompt import Confirm
-from rich.table import Table
 
 from qunxin.cli.advice import advice_for
 from qunxin.errors import QunxinError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
 _PATIENCE_SECONDS: Final = 1.0
+_SILENT: Final = dict.fromkeys(map(ord, "\a\b\v\f\r"))
 
 
 def preferred_language(asked: str | None, environment: Mapping[str, str] = os.environ) -> str:
@@ -42,16 +44,28 @@ class Output:
     def __init__(self, *, as_json: bool = False, language: str = "en") -> None:
         self.as_json = as_json
         self.language = language
-        self.screen = Console(soft_wrap=True, highlight=False, emoji=False)
-        self.errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+    @cached_property
+    def screen(self) -> Console:
+        """Standard output, for what is more than plain lines."""
+        return _console(stderr=False)
+
+    @cached_property
+    def errors(self) -> Console:
+        """Standard error, likewise."""
+        return _console(stderr=True)
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person sees what is drawn on standard error."""
+        return not self.as_json and sys.stderr.isatty() and self.errors.is_terminal
 
     def result(self, facts: Mapping[str, Any], *lines: str) -> None:
         """The outcome: `facts` as JSON, or `lines` for people."""
         if self.as_json:
             self.json(facts)
             return
-        for line in lines:
-            self.screen.print(line, markup=False)
+        _write(sys.stdout, *lines)
 
     def table(
         self,
@@ -64,6 +78,8 @@ class Output:
         if self.as_json:
             self.json(facts)
             return
+        from rich.table import Table  # noqa: PLC0415 - see above
+
         table = Table(*columns, box=None, pad_edge=False, header_style="bold")
         for row in rows:
             table.add_row(*(plain(cell) for cell in row))
@@ -71,17 +87,15 @@ class Output:
             self.screen.print(table)
         else:
             self.note("There are none.")
-        for line in lines:
-            self.screen.print(line, markup=False)
+        _write(sys.stdout, *lines)
 
     def json(self, facts: Mapping[str, Any]) -> None:
-        sys.stdout.write(msgspec.json.encode(facts).decode() + "\n")
-        sys.stdout.flush()
+        _write(sys.stdout, msgspec.json.encode(facts).decode())
 
     def note(self, line: str) -> None:
         """Something beside the result, on standard error; programs are spared it."""
         if not self.as_json:
-            self.errors.print(line, markup=False)
+            _write(sys.stderr, line)
 
     def error(self, error: QunxinError) -> None:
         """A refusal: what happened, its code, and what can be done about it."""
@@ -92,30 +106,41 @@ class Output:
             facts |= {"retry_after": error.retry_after, "detail": text, "advice": advice}
             sys.stderr.write(msgspec.json.encode({"error": facts}).decode() + "\n")
             return
+        from rich.markup import escape  # noqa: PLC0415 - see above
+
         self.errors.print(f"[bold red]✗[/] {escape(text)}  [dim]({error.code})[/]")
         if advice:
-            self.errors.print(f"  {advice}", markup=False)
+            _write(sys.stderr, f"  {advice}")
 
     def confirm(self, question: str, *, sure: bool) -> None:
         """Return once a person has agreed. Raises `invalid_request` where they did not, or where
         nobody is there to ask."""
         if sure:
             return
-        if self.as_json or not (sys.stdin.isatty() and self.errors.is_terminal):
+        if not (sys.stdin.isatty() and self.on_terminal):
             raise QunxinError("invalid_request", detail="say --yes to confirm")
+        from rich.prompt import Confirm  # noqa: PLC0415 - see above
+
         if not Confirm.ask(question, console=self.errors, default=False):
             raise QunxinError("invalid_request", detail="not confirmed; nothing was done")
 
     def bytes_progress(self) -> Progress:
         """A bar that counts bytes, on a terminal; programs are spared it."""
-        hidden = self.as_json or not self.errors.is_terminal
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-        return Progress(*columns, console=self.errors, transient=True, disable=hidden)
+        from rich.progress import DownloadColumn  # noqa: PLC0415 - see above
+
+        return self._progress(DownloadColumn())
 
     def count_progress(self) -> Progress:
         """A bar that counts things, likewise."""
-        hidden = self.as_json or not self.errors.is_terminal
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        from rich.progress import MofNCompleteColumn  # noqa: PLC0415 - see above
+
+        return self._progress(MofNCompleteColumn())
+
+    def _progress(self, count: ProgressColumn) -> Progress:
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 - see above
+
+        columns = (TextColumn("{task.description}"), BarColumn(), count)
+        hidden = not self.on_terminal
         return Progress(*columns, console=self.errors, transient=True, disable=hidden)
 
     @asynccontextmanager
@@ -130,11 +155,29 @@ class Output:
                 await waiting
 
     async def _spin(self, text: str) -> None:
-        if self.as_json or not self.errors.is_terminal:
+        if self.as_json or not sys.stderr.isatty():
             return
         await asyncio.sleep(_PATIENCE_SECONDS)
+        if not self.errors.is_terminal:
+            return
         with self.errors.status(text):
             await asyncio.Event().wait()
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console  # noqa: PLC0415 - see above
+
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
+
+
+def _write(stream: TextIO, *lines: str) -> None:
+    """Lines as they are, but for what moves the cursor or rings: a name may hold it."""
+    try:
+        stream.writelines(f"{line.translate(_SILENT)}\n" for line in lines)
+        stream.flush()
+    except BrokenPipeError:  # whoever read it is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(1)
 
 
 def plain(value: Any) -> str:
@@ -143,6 +186,8 @@ def plain(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    from rich.markup import escape  # noqa: PLC0415 - see above
+
     return escape(str(value))
 
 
