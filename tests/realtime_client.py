@@ -16,7 +16,8 @@ from uvicorn.server import ServerState
 
 from qunxin.engine import Engine
 from qunxin.gateways.auth import Authenticator
-from qunxin.gateways.http import HttpSettings, http_protocol
+from qunxin.gateways.http import HttpSettings
+from qunxin.gateways.http.protocol import http_protocol
 from qunxin.gateways.keyring import TokenKeys, new_key
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 from qunxin.wire.protobuf import PROTOBUF, split_messages

@@ -29,10 +29,10 @@ from qunxin.gateways.client_limits import AddressSettings, ClientLimits
 from qunxin.gateways.http import (
     HttpSettings,
     build_app,
-    http_protocol,
     with_client_rate,
     with_turns,
 )
+from qunxin.gateways.http.protocol import http_protocol
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
 from qunxin.node import Node, try_node

@@ -15,7 +15,8 @@ import uvicorn
 from qunxin.engine import Engine
 from qunxin.gateways.auth import DEFAULT_AUDIENCE, Authenticator
 from qunxin.gateways.client_limits import ClientLimits
-from qunxin.gateways.http import HttpSettings, build_app, http_protocol
+from qunxin.gateways.http import HttpSettings, build_app
+from qunxin.gateways.http.protocol import http_protocol
 from qunxin.gateways.keyring import TokenKeys, new_key
 from qunxin.gateways.sign_in import SignIn, SignInLinks, session_audience
 
