@@ -20,6 +20,7 @@ from qunxin.gateways.http import HttpSettings
 from qunxin.gateways.http.protocol import http_protocol
 from qunxin.gateways.keyring import TokenKeys, new_key
 from qunxin.gateways.realtime import PATH, RealtimeGateway, RealtimeSettings
+from qunxin.wire.framing import WEBSOCKET_PROTOBUF
 from qunxin.wire.protobuf import PROTOBUF, split_messages
 from qunxin.wire.realtime_pb2 import Command, Reply
 
@@ -239,7 +240,7 @@ class ProtobufClient(RawClient):
     64-bit numbers, which are strings."""
 
     opcode = BINARY
-    subprotocol = PROTOBUF.subprotocol
+    subprotocol = WEBSOCKET_PROTOBUF.subprotocol
     pong = PROTOBUF.ping
 
     def encode(self, commands: Sequence[dict[str, Any]]) -> bytes:

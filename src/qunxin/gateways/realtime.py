@@ -30,7 +30,7 @@ from qunxin.gateways.realtime_writer import Writer
 from qunxin.gateways.websocket import Upgrades
 from qunxin.tasks import TaskSet
 from qunxin.wire.codes import SHUTTING_DOWN
-from qunxin.wire.framing import FRAMINGS, Framing
+from qunxin.wire.framing import Framing
 
 _log = logging.getLogger("qunxin.realtime")
 
@@ -69,7 +69,7 @@ class RealtimeGateway:
         self._streams: dict[str, RealtimeSession] = {}
         self._connections: set[Outlet] = set()
         self._all_closed = asyncio.Event()
-        self._writers = {framing: Writer(framing) for framing in FRAMINGS}
+        self._writers: dict[Framing, Writer] = {}
 
     @property
     def ws_protocol_class(self) -> Callable[..., asyncio.Protocol]:
@@ -102,7 +102,9 @@ class RealtimeGateway:
     def accept(
         self, connection: Outlet, language: str, framing: Framing, stream: str = ""
     ) -> RealtimeSession:
-        writer = self._writers[framing]
+        writer = self._writers.get(framing)
+        if writer is None:
+            writer = self._writers[framing] = Writer(framing)
         session = RealtimeSession(self, connection, writer, language, self.now(), stream)
         connection.receiver = session
         if stream:

@@ -14,17 +14,15 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Literal, NamedTuple, Protocol, cast
 
 from qunxin.errors import QunxinError, best_language
-from qunxin.gateways import websocket_library, websocket_picows
 from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.problems import HttpStatusError, status_of, whole_answer
 from qunxin.gateways.realtime_settings import PATH, RealtimeSettings
 from qunxin.gateways.sites import SitePolicy
 from qunxin.wire.framing import WEBSOCKET_JSON, WEBSOCKET_PROTOBUF, Framing
-from qunxin.wire.protobuf import PROTOBUF
 
 _log = logging.getLogger("qunxin.realtime")
 
@@ -35,8 +33,12 @@ MAX_HELD: Final = 100
 """Refusals that wait at the same time, few enough for the files that a node keeps free beside its
 connections; beyond them a refusal comes at once."""
 _VERSION: Final = "13"
-_FRAMINGS: Final = {each.format.subprotocol: each for each in (WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)}
-_BACKENDS: Final = {"picows": websocket_picows.attach, "websockets": websocket_library.attach}
+_FRAMINGS: Final = {each.subprotocol: each for each in (WEBSOCKET_JSON, WEBSOCKET_PROTOBUF)}
+
+
+Attach = Callable[[asyncio.Transport, Connection, int, str, str], None]
+"""Has a backend read a transport from now on, and answer the upgrade: with the longest frame that
+it accepts, the client's key, and the subprotocol that was chosen."""
 
 
 class UpgradeRequest(NamedTuple):
@@ -95,7 +97,7 @@ def _framing_of(headers: Mapping[str, str]) -> Framing:
     named = [name for name in asked if name] or [""]
     found = next((_FRAMINGS[name] for name in named if name in _FRAMINGS), None)
     if found is None:
-        detail = f"the only subprotocol here is {PROTOBUF.subprotocol}; JSON needs none"
+        detail = f"the only subprotocol here is {WEBSOCKET_PROTOBUF.subprotocol}; JSON needs none"
         raise QunxinError("invalid_request", detail=detail)
     return found
 
@@ -105,6 +107,15 @@ def _is_key(value: str) -> bool:
         return len(base64.b64decode(value, validate=True)) == 16
     except (binascii.Error, ValueError):
         return False
+
+
+def _backend(name: Literal["picows", "websockets"]) -> Attach:
+    """Loaded when a node begins; the other one is not."""
+    if name == "picows":
+        from qunxin.gateways.websocket_picows import attach  # noqa: PLC0415
+    else:
+        from qunxin.gateways.websocket_library import attach  # noqa: PLC0415
+    return attach
 
 
 class Host(Protocol):
@@ -139,6 +150,7 @@ class Upgrades:
         self._host = host
         self._sites = SitePolicy(settings.allowed_hosts, settings.allowed_origins)
         self._held = 0
+        self._attach = _backend(settings.websocket_backend)
 
     def protocol(self, **_uvicorn: object) -> asyncio.Protocol:
         """One upgrade. uvicorn's own arguments are of no use here."""
@@ -195,10 +207,9 @@ class Upgrades:
             self._host.closed(connection)
 
         connection = Connection(transport, settings.linger_seconds, closed)
-        attach = _BACKENDS[settings.websocket_backend]
         self._host.accept(connection, _language(accepted.headers), framing)
         key = accepted.headers["sec-websocket-key"]
-        attach(transport, connection, settings.max_frame_bytes, key, framing.format.subprotocol)
+        self._attach(transport, connection, settings.max_frame_bytes, key, framing.subprotocol)
 
 
 class _Accepted(NamedTuple):

@@ -26,11 +26,6 @@ class Format(Protocol):
         ...
 
     @property
-    def subprotocol(self) -> str:
-        """What a WebSocket client asks for to get it; empty for none."""
-        ...
-
-    @property
     def ping(self) -> bytes:
         """A ping, and the whole message that answers one."""
         ...
@@ -91,7 +86,6 @@ class JsonFormat:
     """One object a line."""
 
     name: Final = "json"
-    subprotocol: Final = ""
     ping: Final = frames.PING
 
     def read(self, message: bytes, max_line_bytes: int) -> list[Line] | Disconnect:

@@ -7,28 +7,38 @@ connections that they go to.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Final
 
 from qunxin.wire.codec import MAX_FRAME_BYTES, binary_frame, text_frame
 from qunxin.wire.format import JSON, Format
 from qunxin.wire.messages import Opcode
-from qunxin.wire.protobuf import PROTOBUF
 
 
 class Framing:
     """A format, and what each payload of it is wrapped into."""
 
-    __slots__ = ("_wrap", "format", "name", "opcode")
-
     def __init__(
-        self, name: str, form: Format, wrap: Callable[[bytes], bytes], opcode: Opcode
+        self,
+        name: str,
+        load: Callable[[], Format],
+        wrap: Callable[[bytes], bytes],
+        opcode: Opcode = Opcode.TEXT,
+        subprotocol: str = "",
     ) -> None:
         self.name = name
         """Under which a delivery keeps what was built."""
-        self.format = form
         self.opcode = opcode
         """Of the frames that a client of this framing sends."""
+        self.subprotocol = subprotocol
+        """What a WebSocket client asks for to get it; empty for none."""
+        self._load = load
         self._wrap = wrap
+
+    @cached_property
+    def format(self) -> Format:
+        """Loaded with the first client that speaks it."""
+        return self._load()
 
     def build(self, payloads: Sequence[bytes]) -> bytes:
         """What is written for `payloads`, in order: in as few frames as their bound allows."""
@@ -47,17 +57,21 @@ def _event(payload: bytes) -> bytes:
     return b"data: %b\n\n" % payload.replace(b"\n", b"\ndata: ")
 
 
-WEBSOCKET_JSON: Final = Framing("websocket json", JSON, text_frame, Opcode.TEXT)
-WEBSOCKET_PROTOBUF: Final = Framing("websocket protobuf", PROTOBUF, binary_frame, Opcode.BINARY)
-STREAM_JSON: Final = Framing("stream json", JSON, _line, Opcode.TEXT)
-STREAM_PROTOBUF: Final = Framing("stream protobuf", PROTOBUF, bytes, Opcode.BINARY)
-EVENTS_JSON: Final = Framing("events json", JSON, _event, Opcode.TEXT)
+def _json() -> Format:
+    return JSON
 
-FRAMINGS: Final = (
-    WEBSOCKET_JSON,
-    WEBSOCKET_PROTOBUF,
-    STREAM_JSON,
-    STREAM_PROTOBUF,
-    EVENTS_JSON,
+
+def _protobuf() -> Format:
+    # Many nodes never see a client that speaks it; loading takes some 20 ms.
+    from qunxin.wire.protobuf import PROTOBUF  # noqa: PLC0415
+
+    return PROTOBUF
+
+
+WEBSOCKET_JSON: Final = Framing("websocket json", _json, text_frame)
+WEBSOCKET_PROTOBUF: Final = Framing(
+    "websocket protobuf", _protobuf, binary_frame, Opcode.BINARY, "centrifuge-protobuf"
 )
-"""All of them: over WebSockets, over a streamed HTTP answer, as server-sent events."""
+STREAM_JSON: Final = Framing("stream json", _json, _line)
+STREAM_PROTOBUF: Final = Framing("stream protobuf", _protobuf, bytes, Opcode.BINARY)
+EVENTS_JSON: Final = Framing("events json", _json, _event)

@@ -41,7 +41,6 @@ class ProtobufFormat:
     """Each message with its length before it, as a varint."""
 
     name: Final = "protobuf"
-    subprotocol: Final = "centrifuge-protobuf"
     ping: Final = b"\x00"
 
     def read(self, message: bytes, max_line_bytes: int) -> list[Line] | Disconnect:
@@ -178,6 +177,15 @@ def decode_command(part: bytes) -> tuple[str, Command] | BadLine:
     except _TooDeep:
         return BadLine(find_id(part), f"nested deeper than {MAX_DEPTH}, or made of too many parts")
     return check_command(command)
+
+
+def decode_emulation(body: bytes) -> tuple[str, str, bytes]:
+    """The node, the session and the commands of an emulation request. Raises `ValueError`."""
+    try:
+        message = realtime_pb2.Emulation.FromString(body)
+    except DecodeError as error:
+        raise ValueError(str(error)) from None
+    return message.node, message.session, message.data
 
 
 class _TooDeep(Exception):  # noqa: N818 - says what the data is; it leaves this module never
