@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
@@ -30,6 +29,7 @@ from qunxin.folder import (
 from qunxin.stores.sqlite import SqliteStore
 from qunxin.stores.sqlite.files import make_private, open_private, sync
 from qunxin.stores.sqlite.inspection import DatabaseFacts, inspect_copy
+from qunxin.version import VERSION
 
 _STEP_BYTES: Final = 1024 * 1024
 Progress = Callable[[int, int], None]
@@ -68,7 +68,7 @@ def seal_backup(backup: Path) -> Manifest:
         digest.update(part)
     size = backup.stat().st_size
     made = time.time_ns() // 1_000_000
-    sealed = Manifest("qunxin-backup-1", version("qunxin"), made, size, digest.hexdigest(), facts)
+    sealed = Manifest("qunxin-backup-1", VERSION, made, size, digest.hexdigest(), facts)
     _write_private(manifest_path(backup), msgspec.json.format(msgspec.json.encode(sealed)))
     return sealed
 

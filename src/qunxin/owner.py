@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -27,6 +26,7 @@ from qunxin.gateways.problems import problem_response
 from qunxin.gateways.sign_in import LINK_SECONDS
 from qunxin.node import Node
 from qunxin.records import encode_record
+from qunxin.version import VERSION
 
 _TICK_SECONDS: Final = 0.2
 
@@ -59,7 +59,7 @@ def link_address(url: str, secret: str, user: str | None) -> str:
 
 def build_owner_app(node: Node, facts: Mapping[str, Any]) -> Starlette:
     """The application for the owner's door. `facts` says more of the process (`url`)."""
-    door = _Door(node, {"pid": os.getpid(), "version": version("qunxin"), **facts})
+    door = _Door(node, {"pid": os.getpid(), "version": VERSION, **facts})
     api = build_app(
         node.engine,
         node.authenticator(OwnerAuthenticator),

@@ -13,7 +13,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import jwt  # noqa: F401 - here, so that the first token does not hold up the loop
@@ -42,6 +41,7 @@ from qunxin.ops.manager import tell_manager
 from qunxin.ops.traces import open_tracer
 from qunxin.owner import build_owner_app, link_address
 from qunxin.tls import HANDSHAKE_SECONDS, current_tls
+from qunxin.version import VERSION
 
 if TYPE_CHECKING:
     from qunxin.gateways.jwks import KeySet  # see `_others_keys`
@@ -222,7 +222,7 @@ def _facts(node: Node, port: int) -> ServerFacts:
         pid=os.getpid(),
         data=str(node.folder),
         epoch=node.engine.epoch,
-        version=version("qunxin"),
+        version=VERSION,
     )
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from qunxin.version import VERSION
+
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src" / "qunxin"
 FILES = sorted(SRC.rglob("*.py"))
@@ -129,6 +131,12 @@ def test_nothing_tracked_holds(what: str) -> None:
             f"{_relative(path)}:{n}" for n, line in enumerate(lines, 1) if pattern.search(line)
         ]
     assert not found
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    """What the program says of itself is what is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["version"] == VERSION
 
 
 def test_no_lock_file_is_tracked() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Final
 
 from cyclopts import App
 
+from qunxin.version import VERSION
+
 app = App(
     name="qunxin",
-    version=f"qunxin {version('qunxin')}",
+    version=f"qunxin {VERSION}",
     help="""Qunxin 群信: group messaging that tells the truth about every message.
 
 Start a node, then talk to it from another terminal:

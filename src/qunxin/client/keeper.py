@@ -6,7 +6,6 @@ import asyncio
 import logging
 import ssl as tls
 import time
-from importlib.metadata import version
 from typing import Any, Final, Protocol
 
 from qunxin.client.backoff import Backoff
@@ -15,13 +14,13 @@ from qunxin.client.refusals import RefusedError, closed_for_good, comes_back
 from qunxin.client.signals import Signal
 from qunxin.client.tokens import Tokens
 from qunxin.errors import QunxinError
+from qunxin.version import VERSION
 from qunxin.wire.device import Ended, Welcome, connect_fields
 from qunxin.wire.frames import StreamPosition
 
 _log = logging.getLogger("qunxin.client")
 
 _NAME: Final = "qunxin-python"
-_VERSION: Final = version("qunxin")
 _STEADY_SECONDS: Final = 2.0
 """A connection that held for so long was a good one: the next failure is a first one."""
 _EARLY_SECONDS: Final = 30.0
@@ -155,7 +154,7 @@ class Keeper:
             self._device.positions(),
             language=self._language,
             name=_NAME,
-            version=_VERSION,
+            version=VERSION,
         )
 
     def _judge_refusal(self, refused: RefusedError) -> float:

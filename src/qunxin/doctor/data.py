@@ -10,7 +10,6 @@ import statistics
 import tempfile
 import time
 from contextlib import AsyncExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from qunxin.doctor.findings import Finding, Words, fine, problem, warning
 from qunxin.errors import QunxinError
 from qunxin.folder import DATABASE_NAME, owned_folder
 from qunxin.stores.sqlite.inspection import Examined, examine_database
+from qunxin.version import VERSION
 
 _GIBIBYTE: Final = 1024**3
 _LITTLE_BYTES: Final = _GIBIBYTE
@@ -156,7 +156,7 @@ async def check_server(settings: Settings) -> list[Finding]:
             return [_silent(error)]
     if facts is None:
         return _check_lock(folder)
-    if facts["version"] != version("qunxin"):
+    if facts["version"] != VERSION:
         text = Words(
             f"The server that runs is Qunxin {facts['version']}",
             f"正在运行的是 Qunxin {facts['version']}",

@@ -14,6 +14,7 @@ import apsw
 from qunxin.config import Settings
 from qunxin.doctor.findings import Finding, Words, fine, problem, warning
 from qunxin.server import OTHER_FILES
+from qunxin.version import VERSION
 
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _TIMEX_BYTES: Final = 256
@@ -41,7 +42,7 @@ async def check_versions(_settings: Settings) -> list[Finding]:
             "请按要求重新安装：pip install --force-reinstall 'qunxin[server]'",
         )
         return [problem("versions", text, advice)]
-    known = f"Qunxin {version('qunxin')}, Python {platform.python_version()}"
+    known = f"Qunxin {VERSION}, Python {platform.python_version()}"
     all_ = f"{known}, SQLite {apsw.sqlite_lib_version()}, {platform.system()} {platform.release()}"
     return fine("versions", all_, all_)
 

@@ -4,12 +4,12 @@ tables and the schema that the code itself runs on."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from qunxin.gateways.realtime_settings import EMULATION_PATH, EVENTS_PATH, PATH, STREAM_PATH
+from qunxin.version import VERSION
 from qunxin.wire import realtime_pb2
 from qunxin.wire.codes import Disconnect, ProtocolError
 from qunxin.wire.session import ACCEPTED, State
@@ -166,7 +166,7 @@ def asyncapi() -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "Qunxin realtime",
-            "version": version("qunxin"),
+            "version": VERSION,
             "description": "The Centrifugo client protocol, version 2, as it is spoken here.",
         },
         "defaultContentType": "application/json",

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 from typing import Annotated, Any, Final, Protocol
 
 import msgspec
@@ -29,6 +28,7 @@ from qunxin.gateways.realtime_session import RealtimeSession
 from qunxin.gateways.realtime_settings import RealtimeSettings
 from qunxin.gateways.realtime_views import Subscription, subscription_view
 from qunxin.model import Conversation, ConversationKind
+from qunxin.version import VERSION
 from qunxin.wire.codes import (
     ALREADY_SUBSCRIBED,
     NOT_AVAILABLE,
@@ -54,7 +54,7 @@ _log = logging.getLogger("qunxin.realtime")
 _MAX_CLIENT_LENGTH: Final = 64
 _MAX_HISTORY: Final = 1_000
 _MAX_PRESENT: Final = 1_000
-_VERSION: Final = f"qunxin {version('qunxin')}"
+_VERSION: Final = f"qunxin {VERSION}"
 _SEND: Final = OPERATIONS["message.send"]
 _encode = msgspec.json.Encoder().encode
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from importlib.metadata import version
 from typing import Final, NamedTuple
 
 from prometheus_client import (
@@ -20,6 +19,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+from qunxin.version import VERSION
 
 
 class MetricKind(StrEnum):
@@ -159,7 +160,7 @@ class Metrics:
         self._webhook_attempts = self._counter("qunxin_webhook_attempts_total")
         self._webhook_seconds = self._histogram("qunxin_webhook_attempt_seconds")
         self._webhook_waiting = self._gauge("qunxin_webhook_waiting_since_timestamp_seconds")
-        self._gauge("qunxin_build_info").labels(version("qunxin")).set(1)
+        self._gauge("qunxin_build_info").labels(VERSION).set(1)
 
     def watch(self, name: str, measure: Callable[[], float]) -> None:
         """Ask `measure` for this gauge whenever the metrics are read: one of those that are

@@ -12,12 +12,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from qunxin.errors import QunxinError
 from qunxin.observe import NULL_TRACER, OperationTrace, RequestTrace, Tracer
+from qunxin.version import VERSION
 
 if TYPE_CHECKING:  # without the extra there is nothing to import
     from opentelemetry.sdk.trace import TracerProvider
@@ -113,7 +113,7 @@ class OpenTelemetryTracer:
         self._context = context
         self._trace = trace
         self._propagator = tracecontext.TraceContextTextMapPropagator()
-        self._tracer = provider.get_tracer("qunxin", version("qunxin"))
+        self._tracer = provider.get_tracer("qunxin", VERSION)
         self._placed: OrderedDict[tuple[str, int], Any] = OrderedDict()
 
     def operation(self, name: str) -> OperationTrace:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +20,7 @@ from qunxin.gateways.problems import (
     problem,
 )
 from qunxin.model import MAX_INTEGER, JsonObject, Role
+from qunxin.version import VERSION
 
 _SCHEMAS: Final = "#/components/schemas/"
 
@@ -84,7 +84,7 @@ def describe() -> JsonObject:
         "openapi": "3.1.0",
         "info": {
             "title": "Qunxin 群信",
-            "version": version("qunxin"),
+            "version": VERSION,
             "summary": "Group messaging that tells the truth about every message",
             "description": INTRODUCTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},

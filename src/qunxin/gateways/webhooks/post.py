@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from standardwebhooks import Webhook as Signer
 from qunxin.gateways.webhooks.settings import WebhookSettings
 from qunxin.gateways.webhooks.sockets import guarded_sockets
 from qunxin.model import Webhook
+from qunxin.version import VERSION
 
 if TYPE_CHECKING:
     import aiohttp
@@ -99,7 +99,7 @@ class Poster:
             timeout=aiohttp.ClientTimeout(total=settings.webhook_timeout_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            headers={"User-Agent": f"Qunxin/{version('qunxin')}"},
+            headers={"User-Agent": f"Qunxin/{VERSION}"},
         )
 
 
