@@ -18,11 +18,11 @@ from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.keyring import KeyRotation
 from qunxin.gateways.sign_in import SignIn, SignInLinks, session_audience
 from qunxin.observe import Tracer
-from qunxin.ops.metrics import Metrics
 from qunxin.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from qunxin.gateways.jwks import KeySet  # with a library that few nodes need
+    from qunxin.ops.metrics import Metrics  # with one that only a server needs
 
 _A = TypeVar("_A", bound=Authenticator)
 
@@ -34,7 +34,6 @@ class Node(msgspec.Struct, frozen=True):
     folder: Path
     engine: Engine
     token_keys: KeyRotation
-    metrics: Metrics
     links: SignInLinks
 
     @property
@@ -63,9 +62,11 @@ class Node(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_node(settings: Settings, tracer: Tracer | None = None) -> AsyncIterator[Node]:
+async def open_node(
+    settings: Settings, tracer: Tracer | None = None, metrics: Metrics | None = None
+) -> AsyncIterator[Node]:
     """An open node over the data folder of `settings`, which is made where it is missing.
-    `tracer` follows single operations.
+    `tracer` follows single operations; `metrics` are counted.
 
     Raises `cannot_start` where another process owns the folder (fact `in_use`), where it cannot
     be used; `forbidden` where others could read its secrets; `store_unavailable` where the database
@@ -75,7 +76,6 @@ async def open_node(settings: Settings, tracer: Tracer | None = None) -> AsyncIt
     folder = settings.data_folder.absolute()
     prepare_folder(folder)
     with owned_folder(folder):
-        metrics = Metrics()
         engine = Engine(
             SqliteStore(folder / DATABASE_NAME),
             LocalBroker(),
@@ -84,9 +84,10 @@ async def open_node(settings: Settings, tracer: Tracer | None = None) -> AsyncIt
             tracer=tracer,
         )
         token_keys = KeyRotation(folder)
-        _watch(metrics, engine, folder / DATABASE_NAME)
+        if metrics is not None:
+            _watch(metrics, engine, folder / DATABASE_NAME)
         async with engine:
-            yield Node(settings, folder, engine, token_keys, metrics, SignInLinks())
+            yield Node(settings, folder, engine, token_keys, SignInLinks())
 
 
 def _watch(metrics: Metrics, engine: Engine, database: Path) -> None:
@@ -102,12 +103,17 @@ def _size(path: Path) -> int:
 
 
 async def try_node(
-    settings: Settings, stack: AsyncExitStack, *, patient: bool, tracer: Tracer | None = None
+    settings: Settings,
+    stack: AsyncExitStack,
+    *,
+    patient: bool,
+    tracer: Tracer | None = None,
+    metrics: Metrics | None = None,
 ) -> Node | None:
     """As `open_node`, for as long as `stack`; where another process owns the folder, None to one
     who is `patient`."""
     try:
-        return await stack.enter_async_context(open_node(settings, tracer))
+        return await stack.enter_async_context(open_node(settings, tracer, metrics))
     except QunxinError as error:
         if patient and error.facts.get("in_use"):
             return None

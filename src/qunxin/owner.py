@@ -57,14 +57,17 @@ def link_address(url: str, secret: str, user: str | None) -> str:
     return f"{url.rstrip('/')}/#link={secret}" + ("" if user is None else f"&user={user}")
 
 
-def build_owner_app(node: Node, facts: Mapping[str, Any]) -> Starlette:
-    """The application for the owner's door. `facts` says more of the process (`url`)."""
+def build_owner_app(
+    node: Node, facts: Mapping[str, Any], metrics: Callable[[], bytes] = bytes
+) -> Starlette:
+    """The application for the owner's door. `facts` says more of the process (`url`).
+    `metrics` renders those of the node, where any are counted."""
     door = _Door(node, {"pid": os.getpid(), "version": VERSION, **facts})
     api = build_app(
         node.engine,
         node.authenticator(OwnerAuthenticator),
         node.settings.part(HttpSettings),
-        node.metrics.render,
+        metrics,
     )
     return Starlette(
         routes=[

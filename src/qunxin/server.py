@@ -38,6 +38,7 @@ from qunxin.node import Node, try_node
 from qunxin.observe import Tracer
 from qunxin.ops.collector import rare_collections
 from qunxin.ops.manager import tell_manager
+from qunxin.ops.metrics import Metrics
 from qunxin.ops.traces import open_tracer
 from qunxin.owner import build_owner_app, link_address
 from qunxin.tls import HANDSHAKE_SECONDS, current_tls
@@ -87,15 +88,16 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts, str], 
         stack.enter_context(_stop_on_signals(stopping, settings.shutdown_timeout_seconds))
         tls = stack.enter_context(current_tls(settings))
         listeners = stack.enter_context(_listening(settings.host, settings.port))
-        node = await stack.enter_async_context(_owning_node(settings, tracer))
-        webhooks = WebhookSender(node.engine, settings.part(WebhookSettings), node.metrics)
+        metrics = Metrics()
+        node = await stack.enter_async_context(_owning_node(settings, tracer, metrics))
+        webhooks = WebhookSender(node.engine, settings.part(WebhookSettings), metrics)
         await stack.enter_async_context(webhooks)
         facts = _facts(node, listeners[0].getsockname()[1])
         owner_listener = stack.enter_context(control_socket(node.folder))
-        owner = _owner_server(node, facts)
+        owner = _owner_server(node, facts, metrics)
         await stack.enter_async_context(_serving(owner, [owner_listener], stopping))
         others = await stack.enter_async_context(_others_keys(settings))
-        public = _public_server(node, others, tls)
+        public = _public_server(node, metrics, others, tls)
         stack.enter_context(rare_collections())
         await stack.enter_async_context(_serving(public, listeners, stopping))
         _log.info("ready on %s", facts.url)
@@ -126,13 +128,14 @@ def _with_open_files(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def _owning_node(settings: Settings, tracer: Tracer) -> AsyncIterator[Node]:
+async def _owning_node(settings: Settings, tracer: Tracer, metrics: Metrics) -> AsyncIterator[Node]:
     """The open node; a short command that still holds the folder is waited for."""
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         deadline = loop.time() + _WAIT_FOR_FOLDER_SECONDS
         while True:
-            node = await try_node(settings, stack, patient=loop.time() < deadline, tracer=tracer)
+            patient = loop.time() < deadline
+            node = await try_node(settings, stack, patient=patient, tracer=tracer, metrics=metrics)
             if node is not None:
                 break
             await _check_free(settings)
@@ -294,26 +297,28 @@ async def _others_keys(settings: Settings) -> AsyncIterator[KeySet | None]:
         await keys.close()
 
 
-def _public_server(node: Node, others: KeySet | None, tls: ssl.SSLContext | None) -> _Server:
+def _public_server(
+    node: Node, metrics: Metrics, others: KeySet | None, tls: ssl.SSLContext | None
+) -> _Server:
     settings = node.settings
     authenticator = node.authenticator(Authenticator, others)
     http = settings.part(HttpSettings)
     sign_in = node.sign_in(authenticator)
-    app = build_app(node.engine, authenticator, http, node.metrics.render, sign_in)
+    app = build_app(node.engine, authenticator, http, metrics.render, sign_in)
     limits = ClientLimits(settings.part(AddressSettings), asyncio.get_running_loop().time)
     realtime = RealtimeGateway(
         node.engine, authenticator, settings.part(RealtimeSettings), limits=limits
     )
     app = with_turns(with_client_rate(realtime.over_http(app), limits))
-    node.metrics.watch("qunxin_connections", lambda: realtime.connections)
+    metrics.watch("qunxin_connections", lambda: realtime.connections)
     websocket = cast("type[asyncio.Protocol]", realtime.ws_protocol_class)
     protocol = http_protocol(http, limits)
     config = _uvicorn_config(app, protocol, settings, websocket)
     return _Server(config, realtime.close, tls)
 
 
-def _owner_server(node: Node, facts: ServerFacts) -> _Server:
-    app = build_owner_app(node, facts.as_json())
+def _owner_server(node: Node, facts: ServerFacts, metrics: Metrics) -> _Server:
+    app = build_owner_app(node, facts.as_json(), metrics.render)
     protocol = http_protocol(node.settings.part(HttpSettings))
     return _Server(_uvicorn_config(app, protocol, node.settings, None))
 
