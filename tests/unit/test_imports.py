@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from serving import ServerProcess, run_cli
+
 SRC = Path(__file__).parents[2] / "src"
 FILES = sorted((SRC / "qunxin").rglob("*.py"))
 
@@ -133,27 +135,92 @@ def test_the_engine_knows_no_transport() -> None:
                 assert not {name.partition(".")[0] for name in names} & transports, module
 
 
-SERVER_ONLY = frozenset({"starlette", "uvicorn", "picows", "uvloop", "cyclopts", "rich", "httpx"})
-SELDOM_USED = frozenset({"aiohttp", "httpcore", "pytest"})
-"""What only webhooks, the setting `jwks` or tests take."""
-SERVING_ONLY = frozenset({"jwt", "cryptography", "structlog", "google.protobuf", "picows"})
-"""What a server needs, and a command does not that opens the node itself."""
+SERVING = frozenset({"uvicorn", "uvloop", "picows", "websockets", "jwt", "prometheus_client"})
+"""What a server needs before its first request, and a command does not that opens the node."""
+SELDOM = frozenset({"google.protobuf", "aiohttp", "httpcore"})
+"""What only some nodes need: Protobuf's clients, webhooks, the setting `jwks`."""
+DRAWING = frozenset({"rich", "pygments"})
+"""For tables, colours and progress."""
+NODE = frozenset({"qunxin.node", "qunxin.stores.sqlite", "apsw", "starlette"})
+"""What a command needs that finds no server."""
+NEVER = frozenset({"httpx", "structlog", "importlib.metadata", "multiprocessing", "pytest"})
+"""What there are lighter ways for."""
+ALL = SERVING | SELDOM | DRAWING | NODE | NEVER
+
+
+def loaded(program: str, *arguments: str) -> set[str]:
+    """The names of all modules when `program` calls `tell`."""
+    begin = "import sys\ndef tell(*_): print('loaded', *sys.modules, flush=True)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", begin + program, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line = next(line for line in done.stdout.splitlines() if line.startswith("loaded "))
+    return set(line.split())
 
 
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        ("qunxin", SERVER_ONLY | SERVING_ONLY | SELDOM_USED | {"standardwebhooks"}),
-        ("qunxin.cli.app", (SERVER_ONLY | SERVING_ONLY | SELDOM_USED) - {"cyclopts"}),
-        ("qunxin.cli.key, qunxin.node, qunxin.owner", SERVING_ONLY | SELDOM_USED),
-        ("qunxin.cli.serve", SELDOM_USED | {"httpx"}),
+        ("qunxin", ALL | {"asyncio", "msgspec", "qunxin.engine"}),
+        ("qunxin.cli", ALL | {"asyncio", "cyclopts"}),
+        ("qunxin.embed", (ALL | {"cyclopts"}) - NODE),
     ],
-    ids=["embedding", "the command line", "a command", "a server"],
 )
 def test_nothing_is_loaded_in_vain(modules: str, absent: frozenset[str]) -> None:
     """What takes long to load is loaded by those alone who need it."""
-    program = f"import sys, {modules}; print(sorted({set(absent)!r} & sys.modules.keys()))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    assert not loaded(f"import {modules}; tell()") & absent
+
+
+COMMAND = """
+from qunxin.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    tell()
+"""
+SERVER = """
+import os, signal
+import qunxin.cli.serve
+qunxin.cli.serve.announce = lambda *_: (tell(), os.kill(os.getpid(), signal.SIGTERM))
+""" + COMMAND.replace("tell()", "pass")
+
+
+def test_a_server_loads_what_it_needs_and_no_more(data_folder: Path) -> None:
+    """When it is ready, what a first request or a first token needs is there, since loading would
+    hold up its loop; what few nodes need is not."""
+    there = loaded(SERVER, "serve", "--port", "0", "--data", str(data_folder))
+    documents = {"qunxin.gateways.http.openapi", "qunxin.gateways.http.reference"}
+    assert there >= NODE | SERVING - {"websockets"} | {"qunxin.gateways.websocket_picows"}
+    assert not there & (SELDOM | DRAWING | NEVER - {"multiprocessing"} | documents)
+
+
+def test_a_command_loads_no_server(data_folder: Path) -> None:
+    """Also one that opens the node itself, and prints what it did."""
+    there = loaded(COMMAND, "user", "create", "a", "--name", "爱 🍵", "--data", str(data_folder))
+    assert there >= NODE
+    assert not there & (SERVING | SELDOM | DRAWING | NEVER)
+
+
+def test_a_command_beside_a_server_loads_no_node(data_folder: Path) -> None:
+    """It asks at the socket, and needs neither store nor HTTP application."""
+    with ServerProcess(data_folder):
+        there = loaded(COMMAND, "user", "create", "鲍勃".encode().hex(), "--data", str(data_folder))
+    assert "qunxin.control_http" in there
+    assert not there & ALL
+
+
+def test_the_version_is_told_at_once() -> None:
+    """With nothing loaded for it, in the same words as by the whole command line."""
+    there = loaded(COMMAND, "--version")
+    assert not there & (ALL | {"asyncio", "msgspec", "cyclopts"})
+    short = run_cli("--version")
+    whole = subprocess.run(
+        [sys.executable, "-c", "from qunxin.cli.app import run; run(['--version'])"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.strip() == "[]"
+    assert (short.returncode, short.stdout) == (0, whole.stdout)
