@@ -143,9 +143,13 @@ DRAWING = frozenset({"rich", "pygments"})
 """For tables, colours and progress."""
 NODE = frozenset({"qunxin.node", "qunxin.stores.sqlite", "apsw", "starlette"})
 """What a command needs that finds no server."""
-NEVER = frozenset({"httpx", "structlog", "importlib.metadata", "multiprocessing", "pytest"})
-"""What there are lighter ways for."""
-ALL = SERVING | SELDOM | DRAWING | NODE | NEVER
+ASKING = frozenset({"httpx"}) | DRAWING
+"""What a command asks the node with, which draws by itself where it can."""
+LOGGING = frozenset({"structlog"}) | DRAWING
+"""What writes a server's lines, and draws tracebacks where it can."""
+NEVER = frozenset({"pytest"})
+"""What only tests need."""
+ALL = SERVING | SELDOM | DRAWING | NODE | ASKING | LOGGING | NEVER
 
 
 def loaded(program: str, *arguments: str) -> set[str]:
@@ -194,22 +198,21 @@ def test_a_server_loads_what_it_needs_and_no_more(data_folder: Path) -> None:
     there = loaded(SERVER, "serve", "--port", "0", "--data", str(data_folder))
     documents = {"qunxin.gateways.http.openapi", "qunxin.gateways.http.reference"}
     assert there >= NODE | SERVING - {"websockets"} | {"qunxin.gateways.websocket_picows"}
-    assert not there & (SELDOM | DRAWING | NEVER - {"multiprocessing"} | documents)
+    assert not there & (SELDOM | {"httpx"} | NEVER | documents)
 
 
 def test_a_command_loads_no_server(data_folder: Path) -> None:
     """Also one that opens the node itself, and prints what it did."""
     there = loaded(COMMAND, "user", "create", "a", "--name", "爱 🍵", "--data", str(data_folder))
     assert there >= NODE
-    assert not there & (SERVING | SELDOM | DRAWING | NEVER)
+    assert not there & (SERVING - {"websockets"} | SELDOM - {"httpcore"} | {"structlog"} | NEVER)
 
 
 def test_a_command_beside_a_server_loads_no_node(data_folder: Path) -> None:
     """It asks at the socket, and needs neither store nor HTTP application."""
     with ServerProcess(data_folder):
         there = loaded(COMMAND, "user", "create", "鲍勃".encode().hex(), "--data", str(data_folder))
-    assert "qunxin.control_http" in there
-    assert not there & ALL
+    assert not there & (SERVING | NODE | SELDOM - {"httpcore"} | {"structlog"} | NEVER)
 
 
 def test_the_version_is_told_at_once() -> None:
