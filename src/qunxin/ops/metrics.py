@@ -122,7 +122,7 @@ METRICS: Final = (
     MetricRow(
         "qunxin_webhook_attempt_seconds",
         _H,
-        "Time of one attempt, the reading of the event included.",
+        "Time of one attempt, without the reading of the event.",
         buckets=_SECONDS,
     ),
     MetricRow(

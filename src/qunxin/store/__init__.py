@@ -23,10 +23,12 @@ from qunxin.records import RecordStore
 from qunxin.store.commands import Command
 from qunxin.store.reads import (
     ConversationRow,
+    EventRead,
     LedgerPage,
     LogPage,
     MemberKeys,
     MembersPage,
+    OutboxEvent,
     OutboxPage,
     UnreachableSet,
 )
@@ -150,6 +152,24 @@ class Store(RecordStore, Protocol):
         at or below it. One writer whose rows grow at the end gives that by itself. A store with
         several writers must read only below its oldest open transaction (on PostgreSQL: rows
         ordered by transaction id, then number, with an id below `pg_snapshot_xmin`).
+        """
+        ...
+
+    async def read_events(
+        self,
+        asked: Sequence[EventRead],
+        *,
+        named: int = 100,
+        audience: int = 10_000,
+        max_bytes: int = 256 * 1024,
+    ) -> tuple[OutboxEvent, ...]:
+        """The first of the `asked` entries of the outbox, in that order and all of one snapshot;
+        recalled messages are tombstones. At most `named` of the queued are named; in groups of
+        more than `audience` members they are not counted.
+
+        Never without at least one, it stops before the content exceeds `max_bytes` or the
+        members of the messages' groups together `audience`: so one read stays as short as
+        that of one event may be.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from qunxin.model import DeliveryState, Entry, Interval, Member, Reason, Role
+from qunxin.model import DeliveryState, Entry, Group, Interval, Member, Reason, Role
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -103,3 +103,32 @@ class OutboxPage(msgspec.Struct, frozen=True):
     through: int
     head: int
     """The last serial there is."""
+
+
+class EventRead(msgspec.Struct, frozen=True):
+    """One entry of the outbox as it is asked for."""
+
+    conversation: str
+    position: int
+    without: tuple[str, ...] = ()
+    """Users who are left out of `Queued`."""
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """Of a message's ledger those who are queued, by integer key."""
+
+    users: tuple[str, ...]
+    count: int | None
+    """All of them; None where they were not counted."""
+    next_cursor: str | None
+    """Where `Store.list_deliveries` goes on with them."""
+
+
+class OutboxEvent(msgspec.Struct, frozen=True):
+    """An entry, and what whoever is told of it would look up next."""
+
+    entry: Entry
+    group: Group | None = None
+    """Of a group's conversation."""
+    queued: Queued | None = None
+    """Of a message that was not recalled."""

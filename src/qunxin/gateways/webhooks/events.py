@@ -1,12 +1,9 @@
-"""What a webhook is told: one event for one entry, read at the moment of sending.
-
-So a message that was recalled before an attempt goes out as its tombstone, however long it has
-waited.
-"""
+"""What a webhook is told: one event for one entry, as it is when it is read."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
@@ -15,18 +12,15 @@ import msgspec
 
 from qunxin.engine import Engine
 from qunxin.engine.webhooks import EVENT_OF
-from qunxin.model import (
-    NAMED_LIMIT,
-    Conversation,
-    ConversationKind,
-    DeliveryState,
-    Entry,
-)
-from qunxin.store.reads import OutboxItem
+from qunxin.model import NAMED_LIMIT, Conversation, ConversationKind, Entry
+from qunxin.store.reads import EventRead, OutboxEvent, OutboxItem
 from qunxin.wire.entries import encode_entry
 
 COUNTED_MEMBERS: Final = 10_000
-"""In larger groups `offline` is not counted: that would read every cursor for every event."""
+"""In larger groups `offline` is not counted: that would read every cursor for every event. One
+read is about no more members than that."""
+CONNECTED_MEMBERS: Final = 1_000
+"""No page goes on above so many who are connected, over all its events."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -80,63 +74,73 @@ def event_id(epoch: str, item: OutboxItem) -> str:
 
 
 class EventReader:
-    """Reads events from the engine's store. Ledgers are read one at a time, so that large groups
-    never take all readers of the store from the users."""
+    """Reads events from the engine's store, for all webhooks of a node. Pages are read one at a
+    time, so that ledgers of large groups never take all readers of the store from the users."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._one_ledger = asyncio.Semaphore(1)
+        self._one_page = asyncio.Semaphore(1)
 
-    async def read(self, item: OutboxItem) -> bytes:
-        """The event of that entry as it is now, as JSON text. Raises what the store raises."""
-        page = await self._engine.store.read_log(
-            item.conversation, None, after=item.position - 1, limit=1
-        )
-        entry = page.entries[0]
-        body = msgspec.Raw(encode_entry(entry))
-        facts = await self._facts(item.conversation)
-        offline = await self._offline(entry, facts.members or 0)
-        moment = datetime.fromtimestamp(entry.time / 1000, UTC)
-        stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        data = EventData(self._engine.epoch, facts, body, offline)
-        return _encode(Event(EVENT_OF[entry.type], stamp, data))
-
-    async def _facts(self, name: str) -> ConversationFacts:
-        conversation = Conversation.parse(name)
-        if conversation is None:
-            raise ValueError(f"the outbox names no conversation: {name}")
-        kind = str(conversation.kind)
-        if conversation.kind is ConversationKind.PRIVATE:
-            return ConversationFacts(name, kind, users=conversation.parts)
-        if conversation.kind is not ConversationKind.GROUP:
-            return ConversationFacts(name, kind)
-        (group,) = conversation.parts
-        found = await self._engine.store.read_group(group)
-        if found is None:
-            return ConversationFacts(name, kind, group)
-        return ConversationFacts(name, kind, group, found.name, found.members)
-
-    async def _offline(self, entry: Entry, members: int) -> Offline | None:
-        if not entry.is_message or entry.recalled is not None:
-            return None
-        name, position = entry.conversation, entry.position
-        connected = self._engine.connected_to(name, position)
-        counted = members <= COUNTED_MEMBERS
-        async with self._one_ledger:
-            page = await self._engine.store.list_deliveries(
-                name,
-                position,
-                state=DeliveryState.QUEUED,
-                limit=NAMED_LIMIT,
-                without=connected,
-                counted=counted,
+    async def read(self, items: Sequence[OutboxItem]) -> list[bytes]:
+        """The events of the first of those entries as they are now, at least one, as JSON text.
+        Raises what the store raises."""
+        async with self._one_page:
+            asked = self._asked(items)
+            found = await self._engine.store.read_events(
+                asked, named=NAMED_LIMIT, audience=COUNTED_MEMBERS
             )
-        if page is None:
-            return None
-        users = tuple(one.user for one in page.deliveries)
-        most = max(len(users), members - len({*connected, entry.sender}))
-        count = page.counts[DeliveryState.QUEUED] if counted else most
-        return Offline(count, users, _next(entry, page.next_cursor))
+        epoch = self._engine.epoch
+        return [_event(epoch, event, one.without) for event, one in zip(found, asked, strict=False)]
+
+    def _asked(self, items: Sequence[OutboxItem]) -> list[EventRead]:
+        """Fewer where many are connected, who are looked up for each message."""
+        asked: list[EventRead] = []
+        connected = 0
+        for item in items:
+            without: tuple[str, ...] = ()
+            if EVENT_OF[item.type] == "message.created":
+                without = self._engine.connected_to(item.conversation, item.position)
+            asked.append(EventRead(item.conversation, item.position, without))
+            connected += len(without)
+            if connected > CONNECTED_MEMBERS:
+                break
+        return asked
+
+
+def _event(epoch: str, event: OutboxEvent, connected: tuple[str, ...]) -> bytes:
+    entry = event.entry
+    moment = datetime.fromtimestamp(entry.time / 1000, UTC)
+    stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    body = msgspec.Raw(encode_entry(entry))
+    data = EventData(epoch, _facts(event), body, _offline(event, connected))
+    return _encode(Event(EVENT_OF[entry.type], stamp, data))
+
+
+def _facts(event: OutboxEvent) -> ConversationFacts:
+    name = event.entry.conversation
+    conversation = Conversation.parse(name)
+    if conversation is None:
+        raise ValueError(f"the outbox names no conversation: {name}")
+    kind = str(conversation.kind)
+    if conversation.kind is ConversationKind.PRIVATE:
+        return ConversationFacts(name, kind, users=conversation.parts)
+    if conversation.kind is not ConversationKind.GROUP:
+        return ConversationFacts(name, kind)
+    (group,) = conversation.parts
+    if event.group is None:
+        return ConversationFacts(name, kind, group)
+    return ConversationFacts(name, kind, group, event.group.name, event.group.members)
+
+
+def _offline(event: OutboxEvent, connected: tuple[str, ...]) -> Offline | None:
+    queued, entry = event.queued, event.entry
+    if queued is None:
+        return None
+    count = queued.count
+    if count is None:
+        members = 0 if event.group is None else event.group.members
+        count = max(len(queued.users), members - len({*connected, entry.sender}))
+    return Offline(count, queued.users, _next(entry, queued.next_cursor))
 
 
 def _next(entry: Entry, cursor: str | None) -> str | None:

@@ -6,13 +6,16 @@ import asyncio
 import logging
 import math
 import random
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
 
 from qunxin.engine import Engine
-from qunxin.engine.webhooks import wants
+from qunxin.engine.webhooks import EVENT_OF, wants
 from qunxin.errors import QunxinError
+from qunxin.gateways.webhooks.ahead import ReadAhead
 from qunxin.gateways.webhooks.events import EventReader, event_id
 from qunxin.gateways.webhooks.post import Outcome, Poster, Result
 from qunxin.gateways.webhooks.settings import WebhookSettings
@@ -27,6 +30,7 @@ _log = logging.getLogger("qunxin.gateways.webhooks")
 PROBING_FAILURES: Final = 3
 """After so many failures in a row the receiver counts as down: one attempt at a time."""
 _PAGE: Final = 200
+_DEFECT: Final = "a defect; it has been logged"
 
 
 class Runner:
@@ -44,10 +48,11 @@ class Runner:
     ) -> None:
         self.webhook = webhook
         self._engine = engine
-        self._reader = reader
+        self._ahead = ReadAhead(reader)
         self._poster = poster
         self._settings = settings
         self._observer = observer
+        self._wanted = frozenset(kind for kind in EVENT_OF if wants(webhook, kind))
         self._window = Window(webhook.serial, settings.webhook_window_events)
         self._report = webhook.report
         self._written = (webhook.serial, webhook.report)
@@ -56,19 +61,28 @@ class Runner:
         self._wake = asyncio.Event()
         self._quiet_until = 0.0
         self._more = True
-        """Whether something may have come since the outbox was read."""
+        """Whether the outbox may hold what has not been read."""
         self._hungry = False
         """Whether that is worth waking for."""
+        self._pass_over: asyncio.TimerHandle | None = None
+        """Set while nothing but what is not wanted has come."""
         self._paused: str | None = None
 
-    def wake(self) -> None:
-        """There may be more in the outbox. Costs next to nothing while there is enough to do."""
+    def committed(self, types: AbstractSet[str]) -> None:
+        """Entries of these types are in the outbox. Costs next to nothing while there is enough to
+        do or nothing may be sent; what is not wanted is passed over later, much at once."""
         self._more = True
-        if self._hungry:
+        if not self._hungry:
+            return
+        if not self._wanted.isdisjoint(types):
             self._wake.set()
+        elif self._pass_over is None:
+            seconds = self._settings.webhook_progress_seconds
+            self._pass_over = asyncio.get_running_loop().call_later(seconds, self._wake.set)
 
     def recalled(self, conversation: str, position: int) -> None:
         """Break off what still carries the content of that message; it goes out anew."""
+        self._ahead.recalled(conversation, position)
         for task, item in self._attempts.items():
             if (item.conversation, item.position) == (conversation, position):
                 task.cancel()
@@ -84,7 +98,7 @@ class Runner:
                 # One moment for the whole turn: what was not due in it is waited for at its end.
                 now = asyncio.get_running_loop().time()
                 await self._fill(now)
-                self._start(now)
+                await self._start(now)
                 await self._write(now)
                 await self._rest(now)
         finally:
@@ -95,8 +109,8 @@ class Runner:
     # --- sending ------------------------------------------------------------------------------
 
     async def _fill(self, now: float) -> None:
-        """Read on where there is nothing to send and something may be there."""
-        while self._window.room and now >= self._quiet_until and not self._window.has_ready(now):
+        """Read on where something may be there that could go out at once."""
+        while self._more and self._lacks_events(now):
             self._more = False
             limit = min(_PAGE, self._window.room)
             try:
@@ -104,35 +118,65 @@ class Runner:
             except QunxinError as error:
                 _log.warning("webhook %s cannot read the outbox: %s", self.webhook.id, error.code)
                 self._quiet_until = now + self._settings.webhook_retry_first_seconds
+                self._more = True
                 return
-            self._window.add(page, lambda item: wants(self.webhook, item.type))
-            if page.through >= page.head:
-                return
+            self._window.add(page, lambda item: item.type in self._wanted)
+            self._more = self._more or page.through < page.head
 
-    def _start(self, now: float) -> None:
+    def _lacks_events(self, now: float) -> bool:
+        window = self._window
+        return self._may_send(now) and window.room > 0 and not window.has_ready(now)
+
+    def _may_send(self, now: float) -> bool:
+        most = 1 if self._down else self._settings.webhook_max_connections
+        return len(self._attempts) < most and now >= self._quiet_until
+
+    @property
+    def _down(self) -> bool:
+        """The receiver seems to be."""
+        return self._report.failures >= PROBING_FAILURES
+
+    async def _start(self, now: float) -> None:
         """As many attempts as may be under way; one only while the receiver seems to be down."""
         loop = asyncio.get_running_loop()
-        down = self._report.failures >= PROBING_FAILURES
-        most = 1 if down else self._settings.webhook_max_connections
-        while len(self._attempts) < most and now >= self._quiet_until:
-            item = self._window.take(now)
+        while self._may_send(now):
+            item = self._window.next(now)
             if item is None:
                 return
-            task = loop.create_task(self._attempt(item), name=f"webhook-{self.webhook.id}")
+            body = self._ahead.take(item, loop.time())
+            if body is None:
+                await self._read_ahead(now, 1 if self._down else self._ahead.size)
+                continue
+            self._window.take(now)
+            task = loop.create_task(self._attempt(item, body), name=f"webhook-{self.webhook.id}")
             task.add_done_callback(lambda _: self._wake.set())
             self._attempts[task] = item
 
-    async def _attempt(self, item: OutboxItem) -> Outcome:
+    async def _read_ahead(self, now: float, size: int) -> None:
+        """Read what goes out next. One that cannot be read is put off like one that failed."""
+        items = [one for one in self._window.upcoming(now, size) if not self._ahead.has(one)]
+        try:
+            await self._ahead.read(items)
+        except QunxinError as error:
+            self._unreadable(items, now, f"the event could not be read: {error.code}")
+        except Exception:  # noqa: BLE001  whatever it is, the event is not lost by it
+            _log.exception("a defect in reading %s", items[0])
+            self._unreadable(items, now, _DEFECT)
+
+    def _unreadable(self, items: Sequence[OutboxItem], now: float, error: str) -> None:
+        """Of many it is not known which; they are read one by one next."""
+        if len(items) == 1:
+            self._window.take(now)
+            self._take_over(items[0], Outcome(Result.FAILED, error))
+
+    async def _attempt(self, item: OutboxItem, body: bytes) -> Outcome:
         started = self._engine.clock.monotonic()
         try:
-            body = await self._reader.read(item)
             name = event_id(self._engine.epoch, item)
             outcome = await self._poster.post(self.webhook, name, body)
-        except QunxinError as error:
-            outcome = Outcome(Result.FAILED, f"the event could not be read: {error.code}")
         except Exception:  # noqa: BLE001  whatever it is, the event is not lost by it
             _log.exception("a defect in sending %s", item)
-            outcome = Outcome(Result.FAILED, "a defect; it has been logged")
+            outcome = Outcome(Result.FAILED, _DEFECT)
         seconds = self._engine.clock.monotonic() - started
         self._observer.webhook_attempted(str(outcome.result), seconds)
         return outcome
@@ -189,16 +233,17 @@ class Runner:
         if self._unwritten:
             times.append(self._write_at)
         due = [time for time in times if time is not None and time > now]
-        window = self._window
-        self._hungry = now >= self._quiet_until and window.room > 0 and not window.has_ready(now)
+        self._hungry = self._lacks_events(now)
         if self._hungry and self._more:
             return
-        try:
-            async with asyncio.timeout_at(min(due, default=None)):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+        timer = asyncio.get_running_loop().call_at(min(due), self._wake.set) if due else None
+        await self._wake.wait()
         self._wake.clear()
+        if timer is not None:
+            timer.cancel()
+        if self._pass_over is not None:
+            self._pass_over.cancel()
+            self._pass_over = None
 
     @property
     def _unwritten(self) -> bool:

@@ -14,7 +14,7 @@ from qunxin.gateways.webhooks.events import EventReader
 from qunxin.gateways.webhooks.post import Poster
 from qunxin.gateways.webhooks.runner import Runner
 from qunxin.gateways.webhooks.settings import WebhookSettings
-from qunxin.model import Entry, EventType, Webhook
+from qunxin.model import EventType, Webhook
 from qunxin.observe import NullObserver, Observer
 from qunxin.store.commands import Command, DeleteWebhook, PutWebhook
 from qunxin.store.results import Done
@@ -64,16 +64,22 @@ class WebhookSender:
         self._runners.clear()
 
     def _look(self, done: Sequence[tuple[Command, Done]]) -> None:
-        """After each batch: wake whoever sends, break off what was recalled, see to changes."""
-        if any(isinstance(command, PutWebhook | DeleteWebhook) for command, _ in done):
-            self._changed.set()
-        if not self._runners:
-            return
-        recalls = [entry for _, outcome in done for entry in outcome.entries if _is_recall(entry)]
+        """After each batch: tell whoever sends, break off what was recalled, see to changes."""
+        types: set[str] = set()
+        for command, outcome in done:
+            if isinstance(command, (PutWebhook, DeleteWebhook)):
+                self._changed.set()
+            for entry in outcome.entries:
+                types.add(entry.type)
+                if entry.type == EventType.RECALLED and entry.body is not None:
+                    self._recalled(entry.conversation, entry.body["target"])
+        if types:
+            for runner, _ in self._runners.values():
+                runner.committed(types)
+
+    def _recalled(self, conversation: str, position: int) -> None:
         for runner, _ in self._runners.values():
-            for entry in recalls:
-                runner.recalled(entry.conversation, (entry.body or {})["target"])
-            runner.wake()
+            runner.recalled(conversation, position)
 
     async def _run(self) -> None:
         while True:
@@ -112,7 +118,3 @@ class WebhookSender:
         """One has ended, perhaps by a defect, or could not note that it is paused: unless the store
         says that it is to rest, it begins anew a little later."""
         asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._changed.set)
-
-
-def _is_recall(entry: Entry) -> bool:
-    return entry.type == EventType.RECALLED

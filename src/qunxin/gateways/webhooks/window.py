@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from qunxin.store.reads import OutboxItem, OutboxPage
 
@@ -66,11 +67,32 @@ class Window:
         """Whether `take` would give one."""
         return bool(self._ready) or (self._later != [] and self._later[0][0] <= now)
 
+    def upcoming(self, now: float, limit: int) -> list[OutboxItem]:
+        """What is worth reading together: what `take` would give, then what comes behind it and
+        behind what is under way. Nothing that was put off."""
+        self._call_back(now)
+        found = [self._lanes[name][0] for name in islice(self._ready, limit)]
+        put_off = {name for _, name in self._later}
+        behind = (
+            item
+            for item in self._waiting.values()
+            if item.conversation not in put_off and self._lanes[item.conversation][0] is not item
+        )
+        return found + list(islice(behind, limit - len(found)))
+
+    def next(self, now: float) -> OutboxItem | None:
+        """What `take` would give."""
+        self._call_back(now)
+        return self._lanes[self._ready[0]][0] if self._ready else None
+
     def take(self, now: float) -> OutboxItem | None:
         """The next that may be sent; until `done`, `put_off` or `again` its conversation waits."""
+        self._call_back(now)
+        return self._lanes[self._ready.popleft()][0] if self._ready else None
+
+    def _call_back(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[1])
-        return self._lanes[self._ready.popleft()][0] if self._ready else None
 
     def done(self, item: OutboxItem) -> None:
         """It was taken by the receiver."""

@@ -17,10 +17,12 @@ from qunxin.records import Record
 from qunxin.store.commands import Command
 from qunxin.store.reads import (
     ConversationRow,
+    EventRead,
     LedgerPage,
     LogPage,
     MemberKeys,
     MembersPage,
+    OutboxEvent,
     OutboxPage,
     UnreachableSet,
 )
@@ -32,7 +34,7 @@ from qunxin.stores.sqlite.files import make_private
 from qunxin.stores.sqlite.lock import Lock
 from qunxin.stores.sqlite.readers import READERS, Reader
 from qunxin.stores.sqlite.reads import conversations as lists
-from qunxin.stores.sqlite.reads import directory, ledger, log, outbox
+from qunxin.stores.sqlite.reads import directory, events, ledger, log, outbox
 from qunxin.stores.sqlite.threads import Threads
 from qunxin.stores.sqlite.writer import Writer
 
@@ -168,6 +170,17 @@ class SqliteStore:
 
     async def read_outbox(self, after: int, *, limit: int = 500) -> OutboxPage:
         return await self._read(lambda db: outbox.read_outbox(db, after, limit))
+
+    async def read_events(
+        self,
+        asked: Sequence[EventRead],
+        *,
+        named: int = 100,
+        audience: int = 10_000,
+        max_bytes: int = 256 * 1024,
+    ) -> tuple[OutboxEvent, ...]:
+        limits = events.EventLimits(named, audience, max_bytes)
+        return await self._read(lambda db: events.read_events(db, asked, limits))
 
     async def find_serial(self, time: int) -> int:
         return await self._read(lambda db: outbox.find_serial(db, time))

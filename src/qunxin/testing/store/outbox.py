@@ -6,12 +6,19 @@ import asyncio
 
 import pytest
 
-from qunxin.model import Webhook, WebhookReport
+from qunxin.model import UserState, Webhook, WebhookReport
 from qunxin.store.commands import Command, DeleteWebhook, MoveWebhook, PutUser, PutWebhook, Recall
-from qunxin.store.reads import OutboxItem
+from qunxin.store.reads import EventRead, OutboxItem, Queued
 from qunxin.store.results import Done
 from qunxin.testing.store.base import StoreBase
-from qunxin.testing.store.chat import Chat, StoreMaker, group_message, private_message
+from qunxin.testing.store.chat import (
+    Chat,
+    StoreMaker,
+    broadcast_message,
+    group_message,
+    private_message,
+    text_of,
+)
 
 _URL = "https://例え.example/hook?q=é"
 _NEW = PutWebhook("h1", url=_URL, secret="whsec_c2VjcmV0", events=("message.created",))
@@ -102,6 +109,91 @@ class OutboxSuite(StoreBase):
             await chat.store.open()
         assert items[:-1] == before
         assert items[-1].serial > before[-1].serial
+
+    async def test_events_say_what_single_reads_say(self, chat: Chat) -> None:
+        """Each comes in the order asked with its group as it is and those who are queued; an event
+        and a recalled message have no ledger, and a recalled one no content."""
+        await chat.group("tea", "ann", "bo", "cy", "di", "sue", name="茶 🍵")
+        await chat.say("tea", "ann", "一 👩‍👩‍👧")
+        await chat.say("tea", "ann", "二")
+        await chat.move("cy", "group:tea", 2)
+        await chat.done(PutUser("sue", state=UserState.SUSPENDED))
+        await chat.post(private_message("ann", "bo"))
+        await chat.post(broadcast_message())
+        await chat.done(Recall("group:tea", 3))
+        names = [("group:tea", 3), ("private:ann~bo", 1), ("group:tea", 2), ("group:tea", 4)]
+        asked = [EventRead(*name) for name in names]
+        third, private, second, recall = await chat.store.read_events(asked)
+        asked = [EventRead("broadcast:all", 1, ("bo", "无"))]
+        (broadcast,) = await chat.store.read_events(asked)
+        (log,) = (await chat.store.read_log("group:tea", None, after=1, limit=1)).entries
+        assert second.entry == log
+        assert text_of(second.entry) == "一 👩‍👩‍👧"
+        assert second.group == await chat.store.read_group("tea")
+        assert second.queued == Queued(("bo", "di"), 2, None)
+        assert (third.entry.content, third.entry.recalled, third.queued) == (None, 4, None)
+        assert (recall.entry.type, recall.entry.body, recall.queued) == (
+            "recalled",
+            (await chat.log("group:tea"))[3].body,
+            None,
+        )
+        assert (private.group, private.queued) == (None, Queued(("bo",), 1, None))
+        assert (broadcast.group, broadcast.queued) == (None, Queued(("ann", "cy", "di"), 3, None))
+
+    async def test_events_of_large_audiences(self, chat: Chat) -> None:
+        """Some are named, all are counted, and the ledger goes on from the cursor; above the
+        audience asked for they are not counted."""
+        users = [f"u{number}" for number in range(9)]
+        await chat.group("tea", "ann", *users)
+        await chat.say("tea", "ann")
+        asked = [EventRead("group:tea", 2, ("u3",))]
+        (event,) = await chat.store.read_events(asked, named=5, audience=10)
+        assert event.queued is not None
+        assert (len(event.queued.users), event.queued.count) == (5, 8)
+        rest = await chat.store.list_deliveries(
+            "group:tea", 2, cursor=event.queued.next_cursor, without=("u3",)
+        )
+        assert rest is not None
+        found = {*event.queued.users, *(one.user for one in rest.deliveries)}
+        assert found == set(users) - {"u3"}
+        (whole,) = await chat.store.read_events(asked, named=8, audience=10)
+        assert whole.queued is not None
+        assert (len(whole.queued.users), whole.queued.count, whole.queued.next_cursor) == (
+            8,
+            8,
+            None,
+        )
+        for named in (5, 8):
+            (event,) = await chat.store.read_events(asked, named=named, audience=9)
+            assert event.queued is not None
+            assert (len(event.queued.users), event.queued.count) == (named, None)
+
+    async def test_a_page_of_events_is_bounded(self, chat: Chat) -> None:
+        """By bytes and by whom its ledgers are about; one is always read, and events that are no
+        messages are not counted in."""
+        await chat.group("tea", "ann", "bo", "cy")
+        for _ in range(4):
+            await chat.say("tea", "ann", "长" * 1_000)
+        for text in ("广播 📢", "又一 📢"):
+            await chat.post(broadcast_message(text=text))
+        tea = [EventRead("group:tea", position) for position in range(1, 6)]
+        all_ = [EventRead("broadcast:all", 1), EventRead("broadcast:all", 2)]
+
+        async def read(asked: list[EventRead], **limits: int) -> int:
+            found = await chat.store.read_events(asked, **limits)
+            assert [(e.entry.conversation, e.entry.position) for e in found] == [
+                (one.conversation, one.position) for one in asked[: len(found)]
+            ]
+            return len(found)
+
+        assert await read(tea) == 5
+        assert await read(tea, max_bytes=1) == 1
+        assert await read(tea[1:], max_bytes=1) == 1
+        assert await read(tea[1:], max_bytes=7_000) == 2
+        assert await read(tea, audience=6) == 3
+        assert await read(tea[1:], audience=2) == 1
+        assert await read(all_) == 1
+        assert await read([]) == 0
 
     async def test_find_serial(self, chat: Chat) -> None:
         """It is the one below the first entry of that time or later."""

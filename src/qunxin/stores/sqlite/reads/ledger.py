@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from qunxin.model import DeliveryState, UserState
-from qunxin.store.reads import Delivery, LedgerPage
+from qunxin.store.reads import Delivery, LedgerPage, Queued
 from qunxin.stores.sqlite.commands.lookups import reason_of
 from qunxin.stores.sqlite.readers import Reader
 from qunxin.stores.sqlite.reads.directory import key_from_cursor
@@ -66,22 +66,57 @@ def list_deliveries(reader: Reader, asked: LedgerRead) -> LedgerPage | None:
         if message is None:
             return None
         key, sender, recalled = message
-        judged = _JUDGED.replace("$AUDIENCE", _ACCOUNTS if key == BROADCAST_KEY else _STAYERS)
-        if asked.without:
-            judged += _WITHOUT
-        bindings = {
-            "conversation": key,
-            "position": asked.position,
-            "proof": recalled or asked.position,
-            "sender": OPERATOR if sender is None else sender,
-            "after": after,
-            "without": msgspec.json.encode(asked.without).decode(),
-        }
+        judged = _judged(key, asked.without)
+        bindings = _bindings(key, asked.position, sender, asked.without)
+        bindings |= {"proof": recalled or asked.position, "after": after}
         counts = _count(reader, judged, bindings) if asked.counted else {}
         rows = _page(reader, judged, bindings, asked.state, limit + 1)
     deliveries = tuple(_delivery(row) for row in rows[:limit])
     following = str(rows[limit - 1][0]) if len(rows) > limit else None
     return LedgerPage(counts, deliveries, following, recalled)
+
+
+class QueuedRead(NamedTuple):
+    """A message that was not recalled, of whose ledger the queued are asked for."""
+
+    key: int
+    """Of the conversation."""
+    position: int
+    sender: int | None
+    without: Sequence[str]
+    limit: int
+    counted: bool
+
+
+def read_queued(reader: Reader, asked: QueuedRead) -> Queued:
+    """Within the reader's own block. Counts by a second look only where not all are named."""
+    limit = asked.limit
+    judged = _judged(asked.key, asked.without)
+    bindings = _bindings(asked.key, asked.position, asked.sender, asked.without)
+    rows = _page(reader, judged, bindings, DeliveryState.QUEUED, limit + 1)
+    users = tuple(row[1] for row in rows[:limit])
+    if len(rows) <= limit:
+        return Queued(users, len(users) if asked.counted else None, None)
+    counts = _count(reader, judged, bindings) if asked.counted else {}
+    return Queued(users, counts.get(DeliveryState.QUEUED), str(rows[limit - 1][0]))
+
+
+def _judged(key: int, without: Sequence[str]) -> str:
+    judged = _JUDGED.replace("$AUDIENCE", _ACCOUNTS if key == BROADCAST_KEY else _STAYERS)
+    return judged + _WITHOUT if without else judged
+
+
+def _bindings(
+    key: int, position: int, sender: int | None, without: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "conversation": key,
+        "position": position,
+        "proof": position,
+        "sender": OPERATOR if sender is None else sender,
+        "after": 0,
+        "without": msgspec.json.encode(without).decode(),
+    }
 
 
 def _count(reader: Reader, judged: str, bindings: dict[str, Any]) -> dict[DeliveryState, int]:
