@@ -2,10 +2,11 @@
 
     uv run python bench/webhooks.py
 
-Senders over HTTP in a closed loop (each next message leaves when the last was answered), to as many
-groups. Each round measures, for every kind of receiver, without a webhook, with one to that
-receiver, and without again; the ratio is the time of a message with it over the mean of its two
-neighbours without. The table has the medians over the rounds.
+Senders over HTTP in a closed loop (each next message leaves when the last was answered), to as
+many groups. For each kind of receiver a webhook is made and brought past its first failures or
+successes. Then short stretches with it (it sends) and without (it is paused) take turns, with,
+without, without, with and so on, so that what drifts falls on both. Each pair gives a ratio; the
+table has the median of the ratios and where the true median lies with 95 % confidence.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import ssl
 import statistics
 import subprocess
@@ -145,12 +147,12 @@ async def receiver(kind: str, folder: Path) -> AsyncIterator[str]:
         return
     served = "healthy" if kind == "false certificate" else kind
     tls = _certificate(folder) if kind == "false certificate" else None
-    open_now: set[asyncio.StreamWriter] = set()
+    open_now: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_now.add(writer)
+        open_now[writer] = asyncio.current_task()
         await _serve(served, reader, writer)
-        open_now.discard(writer)
+        del open_now[writer]
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
@@ -158,8 +160,10 @@ async def receiver(kind: str, folder: Path) -> AsyncIterator[str]:
         yield f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/"
     finally:
         server.close()
-        for writer in list(open_now):
+        for writer in open_now:
             writer.close()
+        if tasks := [task for task in open_now.values() if task is not None]:
+            await asyncio.wait(tasks)
 
 
 def _certificate(folder: Path) -> ssl.SSLContext:
@@ -173,65 +177,144 @@ def _certificate(folder: Path) -> ssl.SSLContext:
     return context
 
 
-KINDS: Final = ("down", "slow", "500", "false certificate", "healthy")
+class Kind(NamedTuple):
+    """A receiver, and what it is told of."""
+
+    receiver: str
+    events: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.receiver}, wants nothing of it" if self.events else self.receiver
+
+
+KINDS: Final = (
+    *(Kind(name) for name in ("down", "slow", "500", "false certificate")),
+    Kind("healthy", ("group.dissolved",)),
+    Kind("healthy"),
+)
+SETTINGS: Final = (
+    *("--webhook-networks", "127.0.0.0/8"),
+    *("--webhook-timeout-seconds", "2"),
+    *("--webhook-retry-max-seconds", "1"),
+)
+"""A receiver that fails is tried about once a second, so that each stretch has its share of it; by
+default it is once in five minutes. One that says nothing is nearly always being waited for."""
+
+STEADY_FAILURES: Final = 6
+"""From three on a receiver counts as down."""
 
 
 # --- the run ----------------------------------------------------------------------------------
 
 
-async def measure_kind(node: Node, kind: str, seconds: float, folder: Path) -> tuple[float, float]:
-    """Ratios of wall time and of processor time, with over without."""
-    before = await node.measure(seconds)
-    async with receiver(kind, folder) as url:
-        hook = (await node.ask("POST", "/v1/webhooks", {"url": url}))["id"]
-        with_it = await node.measure(seconds)
-        await node.ask("DELETE", f"/v1/webhooks/{hook}", None)
-    after = await node.measure(seconds)
-    return tuple(  # type: ignore[return-value]
-        given / statistics.mean(without)
-        for given, without in zip(with_it, zip(before, after, strict=True), strict=True)
-    )
+class Hook:
+    """A webhook that is there all the time, paused and not."""
+
+    def __init__(self, node: Node, name: str, settle_seconds: float) -> None:
+        self._node = node
+        self._path = f"/v1/webhooks/{name}"
+        self._settle_seconds = settle_seconds
+        self._sends = True
+
+    async def until_steady(self, kind: Kind) -> None:
+        """Under load until it is as it will stay: failing for good, or sending."""
+        while True:
+            await self._node.measure(0.2)
+            status = await self._node.ask("GET", self._path, None)
+            if kind.events or status["failures"] >= STEADY_FAILURES:
+                return
+            if kind.receiver == "healthy" and status["succeeded"] is not None:
+                return
+
+    async def measure(self, seconds: float, *, sends: bool) -> Measured:
+        """One stretch, after a short one that counts for nothing."""
+        if sends is not self._sends:
+            await self._node.ask("PATCH", self._path, {"paused": not sends})
+            self._sends = sends
+        await self._node.measure(self._settle_seconds)
+        return await self._node.measure(seconds)
+
+    async def delete(self) -> None:
+        await self._node.ask("DELETE", self._path, None)
+
+
+class Ratios(NamedTuple):
+    """With over without, a pair of stretches each."""
+
+    wall: list[float]
+    cpu: list[float]
+
+
+async def measure_kind(node: Node, kind: Kind, options: argparse.Namespace, folder: Path) -> Ratios:
+    found = Ratios([], [])
+    async with receiver(kind.receiver, folder) as url:
+        body = {"url": url, "events": kind.events}
+        made = await node.ask("POST", "/v1/webhooks", body)
+        hook = Hook(node, made["id"], options.settle)
+        await hook.until_steady(kind)
+        for number in range(options.pairs):
+            order = (False, True) if number % 2 else (True, False)
+            pair = {sends: await hook.measure(options.seconds, sends=sends) for sends in order}
+            found.wall.append(pair[True].seconds_per_message / pair[False].seconds_per_message)
+            found.cpu.append(
+                pair[True].cpu_seconds_per_message / pair[False].cpu_seconds_per_message
+            )
+        await hook.delete()
+    return found
 
 
 async def bench(options: argparse.Namespace, folder: Path) -> None:
     core = 0 if options.pin else None
-    process = start_qunxin(folder, core, "--webhook-networks", "127.0.0.0/8")
+    process = start_qunxin(folder, core, *SETTINGS)
     try:
         process.wait_listening()
         node = Node(process, create_key(folder, "messages", "users", "groups", "webhooks"))
         await node.populate(options.senders)
         await node.measure(1.0)
-        found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-        for round_ in range(options.rounds):
-            for kind in KINDS:
-                found[kind].append(await measure_kind(node, kind, options.seconds, folder))
-            print(f"round {round_ + 1} of {options.rounds}", flush=True)
-        show(found, await node.measure(options.seconds))
+        quiet = await node.measure(1.0)
+        print(f"without a webhook: {1 / quiet.seconds_per_message:,.0f} messages/s")
+        print(f"{'receiver':<31}{'time of a message':>24}{'processor time':>24}")
+        for kind in KINDS:
+            if options.receiver in (None, kind.receiver):
+                found = await measure_kind(node, kind, options, folder)
+                print(f"{kind.name:<31}{_shown(found.wall)}{_shown(found.cpu)}", flush=True)
         for sender in node.senders:
             sender.close()
     finally:
         process.stop()
 
 
-def show(found: dict[str, list[tuple[float, float]]], quiet: Measured) -> None:
-    print(f"without a webhook: {1 / quiet.seconds_per_message:,.0f} messages/s")
-    print(f"{'receiver':<20}{'time of a message':>20}{'processor time':>20}")
-    for kind, ratios in found.items():
-        times, cpu = zip(*ratios, strict=True)
-        print(f"{kind:<20}{_shown(times):>20}{_shown(cpu):>20}")
-
-
 def _shown(ratios: Sequence[float]) -> str:
-    return f"{statistics.median(ratios):.3f} ({min(ratios):.2f}-{max(ratios):.2f})"
+    low, high = median_interval(ratios)
+    return f"{statistics.median(ratios):>8.3f} ({low:.3f} - {high:.3f})"
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Where the median of what the values are drawn from lies, whatever its shape (the sign test
+    turned round): as many values lie above it as heads of so many coins. At least 6 values."""
+    ranked, count, outside = sorted(values), len(values), 0
+    for left_out in range(count // 2):
+        outside += math.comb(count, left_out)
+        if 2 * outside > (1 - confidence) * 2**count:
+            if left_out == 0:
+                break
+            return ranked[left_out - 1], ranked[count - left_out]
+    raise ValueError("too few values for that confidence")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measured stretch")
+    parser.add_argument("--pairs", type=int, default=60, help="of stretches, for each receiver")
+    parser.add_argument("--seconds", type=float, default=0.75, help="of each measured stretch")
+    parser.add_argument("--settle", type=float, default=0.15, help="of load before each stretch")
+    parser.add_argument(
+        "--receiver", help="only this one", choices={kind.receiver for kind in KINDS}
+    )
     parser.add_argument("--senders", type=int, default=8)
     parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
+    median_interval([1.0] * options.pairs)  # before minutes of load: are there enough?
     with tempfile.TemporaryDirectory() as folder, on_core(1 if options.pin else None):
         asyncio.run(bench(options, Path(folder)))
 
