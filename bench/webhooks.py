@@ -23,7 +23,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from processes import ServerProcess, create_key, free_port, on_core, start_qunxin
 
@@ -122,21 +122,30 @@ class Node:
 # --- receivers --------------------------------------------------------------------------------
 
 
-async def _serve(kind: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One connection to a receiver of that kind, until the other side is gone."""
-    try:
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            await reader.readexactly(size)
-            if kind == "slow":
-                await reader.read()  # says nothing for as long as the other side waits
-                return
-            writer.write(ANSWERS[kind])
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return
-    finally:
-        writer.close()
+class _Receiver(asyncio.Protocol):
+    """One connection to a receiver. It shares its core with the senders, so it does no more for a
+    request than to find its end."""
+
+    def __init__(self, answer: bytes | None, connections: set[asyncio.BaseTransport]) -> None:
+        self._answer = answer
+        self._connections = connections
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._connections.discard(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+        if end and len(body) >= size:
+            self._received = b""
+            if self._answer is not None:  # else: nothing for as long as the other side waits
+                self._transport.write(self._answer)
 
 
 @asynccontextmanager
@@ -145,25 +154,18 @@ async def receiver(kind: str, folder: Path) -> AsyncIterator[str]:
     if kind == "down":
         yield f"http://127.0.0.1:{free_port()}/"
         return
-    served = "healthy" if kind == "false certificate" else kind
     tls = _certificate(folder) if kind == "false certificate" else None
-    open_now: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_now[writer] = asyncio.current_task()
-        await _serve(served, reader, writer)
-        del open_now[writer]
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+    connections: set[asyncio.BaseTransport] = set()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Receiver(ANSWERS.get(kind), connections), "127.0.0.1", 0, ssl=tls
+    )
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/"
     finally:
         server.close()
-        for writer in open_now:
-            writer.close()
-        if tasks := [task for task in open_now.values() if task is not None]:
-            await asyncio.wait(tasks)
+        for connection in connections:
+            connection.close()
 
 
 def _certificate(folder: Path) -> ssl.SSLContext:
