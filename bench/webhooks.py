@@ -41,6 +41,8 @@ class Measured(NamedTuple):
     """Of wall time; a closed loop, so it moves with the latency."""
     cpu_seconds_per_message: float
     """Of the server's process, all its threads."""
+    requests_per_message: float
+    """To the receiver."""
 
 
 class Sender:
@@ -113,10 +115,11 @@ class Node:
             self.senders.append(Sender(*await self.connect(), self.key, f"g{number}"))
 
     async def measure(self, seconds: float) -> Measured:
-        cpu, began = self.process.cpu_seconds(), time.perf_counter()
+        cpu, requests, began = self.process.cpu_seconds(), _Receiver.requests, time.perf_counter()
         sent = sum(await asyncio.gather(*(one.run(began + seconds) for one in self.senders)))
         used = self.process.cpu_seconds() - cpu
-        return Measured((time.perf_counter() - began) / sent, used / sent)
+        seconds = time.perf_counter() - began
+        return Measured(seconds / sent, used / sent, (_Receiver.requests - requests) / sent)
 
 
 # --- receivers --------------------------------------------------------------------------------
@@ -125,6 +128,9 @@ class Node:
 class _Receiver(asyncio.Protocol):
     """One connection to a receiver. It shares its core with the senders, so it does no more for a
     request than to find its end."""
+
+    requests = 0
+    """To all of them."""
 
     def __init__(self, answer: bytes | None, connections: set[asyncio.BaseTransport]) -> None:
         self._answer = answer
@@ -144,6 +150,7 @@ class _Receiver(asyncio.Protocol):
         size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         if end and len(body) >= size:
             self._received = b""
+            _Receiver.requests += 1
             if self._answer is not None:  # else: nothing for as long as the other side waits
                 self._transport.write(self._answer)
 
@@ -230,8 +237,11 @@ class Hook:
                 return
 
     async def measure(self, seconds: float, *, sends: bool) -> Measured:
-        """One stretch, after a short one that counts for nothing."""
+        """One stretch, after a short one that counts for nothing. What came while it was paused is
+        passed over, so that it has no more to send than what is being committed."""
         if sends is not self._sends:
+            since = {"since": int(time.time() * 1000)}
+            await self._node.ask("POST", f"{self._path}/replay", since)
             await self._node.ask("PATCH", self._path, {"paused": not sends})
             self._sends = sends
         await self._node.measure(self._settle_seconds)
@@ -242,14 +252,16 @@ class Hook:
 
 
 class Ratios(NamedTuple):
-    """With over without, a pair of stretches each."""
+    """With over without, a pair of stretches each; and requests to the receiver for each message
+    while there was the webhook."""
 
     wall: list[float]
     cpu: list[float]
+    requests: list[float]
 
 
 async def measure_kind(node: Node, kind: Kind, options: argparse.Namespace, folder: Path) -> Ratios:
-    found = Ratios([], [])
+    found = Ratios([], [], [])
     async with receiver(kind.receiver, folder) as url:
         body = {"url": url, "events": kind.events}
         made = await node.ask("POST", "/v1/webhooks", body)
@@ -258,10 +270,10 @@ async def measure_kind(node: Node, kind: Kind, options: argparse.Namespace, fold
         for number in range(options.pairs):
             order = (False, True) if number % 2 else (True, False)
             pair = {sends: await hook.measure(options.seconds, sends=sends) for sends in order}
-            found.wall.append(pair[True].seconds_per_message / pair[False].seconds_per_message)
-            found.cpu.append(
-                pair[True].cpu_seconds_per_message / pair[False].cpu_seconds_per_message
-            )
+            with_it, without = pair[True], pair[False]
+            found.wall.append(with_it.seconds_per_message / without.seconds_per_message)
+            found.cpu.append(with_it.cpu_seconds_per_message / without.cpu_seconds_per_message)
+            found.requests.append(with_it.requests_per_message)
         await hook.delete()
     return found
 
@@ -276,11 +288,13 @@ async def bench(options: argparse.Namespace, folder: Path) -> None:
         await node.measure(1.0)
         quiet = await node.measure(1.0)
         print(f"without a webhook: {1 / quiet.seconds_per_message:,.0f} messages/s")
-        print(f"{'receiver':<31}{'time of a message':>24}{'processor time':>24}")
+        print(f"{'receiver':<31}{'time of a message':>24}{'processor time':>24}{'requests':>10}")
         for kind in KINDS:
             if options.receiver in (None, kind.receiver):
                 found = await measure_kind(node, kind, options, folder)
-                print(f"{kind.name:<31}{_shown(found.wall)}{_shown(found.cpu)}", flush=True)
+                requests = f"{statistics.median(found.requests):>10.2f}"
+                shown = f"{_shown(found.wall)}{_shown(found.cpu)}{requests}"
+                print(f"{kind.name:<31}{shown}", flush=True)
         for sender in node.senders:
             sender.close()
     finally:
