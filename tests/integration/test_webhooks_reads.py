@@ -116,6 +116,24 @@ async def test_many_events_are_one_read(engine: Engine, receiver: Receiver, read
     assert reads.outbox <= 10
 
 
+async def test_what_is_sent_in_quick_succession_is_read_together(
+    engine: Engine, receiver: Receiver, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first event goes out at once; those that come shortly after wait for each other, also
+    where the receiver is as quick as the senders."""
+    monkeypatch.setattr("qunxin.gateways.webhooks.runner.GATHER_SECONDS", 2.0)
+    async with WebhookSender(engine, SETTINGS):
+        await engine.create_webhook(receiver.url)
+        await say(engine, "g0", "先 🥇")
+        await receiver.until_taken(1)
+        before = reads.outbox
+        for number in range(30):
+            await say(engine, f"g{number % len(GROUPS)}", f"第{number} 🍵")
+        await receiver.until_taken(31)
+        assert reads.outbox <= before + 2
+    assert receiver.taken[-1].at - receiver.taken[0].at < 20
+
+
 async def test_what_is_not_wanted_wakes_nobody(
     engine: Engine, receiver: Receiver, reads: Reads
 ) -> None:

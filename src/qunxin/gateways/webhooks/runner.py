@@ -29,6 +29,9 @@ _log = logging.getLogger("qunxin.gateways.webhooks")
 
 PROBING_FAILURES: Final = 3
 """After so many failures in a row the receiver counts as down: one attempt at a time."""
+GATHER_SECONDS: Final = 0.02
+"""The outbox is not read more often: what many send in that time is read together. What comes
+after a silence is read at once."""
 _PAGE: Final = 200
 _DEFECT: Final = "a defect; it has been logged"
 
@@ -60,25 +63,27 @@ class Runner:
         self._attempts: dict[asyncio.Task[Outcome], OutboxItem] = {}
         self._wake = asyncio.Event()
         self._quiet_until = 0.0
-        self._more = True
-        """Whether the outbox may hold what has not been read."""
+        self._look_at = 0.0
+        """When the outbox should be read again; never, until something is committed."""
+        self._gather_until = 0.0
+        """Not before this, so that what is committed meanwhile is read together."""
         self._hungry = False
-        """Whether that is worth waking for."""
-        self._pass_over: asyncio.TimerHandle | None = None
-        """Set while nothing but what is not wanted has come."""
+        """Whether there is reason to wake for that."""
+        self._alarm: asyncio.TimerHandle | None = None
         self._paused: str | None = None
 
     def committed(self, types: AbstractSet[str]) -> None:
         """Entries of these types are in the outbox. Costs next to nothing while there is enough to
-        do or nothing may be sent; what is not wanted is passed over later, much at once."""
-        self._more = True
-        if not self._hungry:
-            return
-        if not self._wanted.isdisjoint(types):
-            self._wake.set()
-        elif self._pass_over is None:
-            seconds = self._settings.webhook_progress_seconds
-            self._pass_over = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        do or nothing may be sent. What is wanted goes out at once, unless the outbox was read just
+        before; what is not is passed over later, much at once."""
+        if self._wanted.isdisjoint(types):
+            soon = asyncio.get_running_loop().time() + self._settings.webhook_progress_seconds
+        else:
+            soon = self._gather_until
+        if soon < self._look_at:
+            self._look_at = soon
+            if self._hungry:
+                self._wake_at(soon)
 
     def recalled(self, conversation: str, position: int) -> None:
         """Break off what still carries the content of that message; it goes out anew."""
@@ -110,18 +115,19 @@ class Runner:
 
     async def _fill(self, now: float) -> None:
         """Read on where something may be there that could go out at once."""
-        while self._more and self._lacks_events(now):
-            self._more = False
+        while now >= self._look_at and self._lacks_events(now):
+            self._look_at, self._gather_until = math.inf, now + GATHER_SECONDS
             limit = min(_PAGE, self._window.room)
             try:
                 page = await self._engine.store.read_outbox(self._window.through, limit=limit)
             except QunxinError as error:
                 _log.warning("webhook %s cannot read the outbox: %s", self.webhook.id, error.code)
                 self._quiet_until = now + self._settings.webhook_retry_first_seconds
-                self._more = True
+                self._look_at = now
                 return
             self._window.add(page, lambda item: item.type in self._wanted)
-            self._more = self._more or page.through < page.head
+            if page.through < page.head:
+                self._look_at = now
 
     def _lacks_events(self, now: float) -> bool:
         window = self._window
@@ -229,21 +235,30 @@ class Runner:
 
     async def _rest(self, now: float) -> None:
         """Until something ended, something came, or a time has come."""
-        times = [self._window.next_due, self._quiet_until]
+        self._hungry = self._lacks_events(now)
+        times = [self._quiet_until]
+        if self._window.next_due is not None:
+            times.append(self._window.next_due)
         if self._unwritten:
             times.append(self._write_at)
-        due = [time for time in times if time is not None and time > now]
-        self._hungry = self._lacks_events(now)
-        if self._hungry and self._more:
-            return
-        timer = asyncio.get_running_loop().call_at(min(due), self._wake.set) if due else None
+        if self._hungry:
+            if self._look_at <= now:
+                return
+            times.append(self._look_at)
+        self._wake_at(min((time for time in times if time > now), default=math.inf))
         await self._wake.wait()
         self._wake.clear()
-        if timer is not None:
-            timer.cancel()
-        if self._pass_over is not None:
-            self._pass_over.cancel()
-            self._pass_over = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _wake_at(self, time: float) -> None:
+        """At the latest."""
+        if time == math.inf or (self._alarm is not None and self._alarm.when() <= time):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(time, self._wake.set)
 
     @property
     def _unwritten(self) -> bool:
