@@ -12,7 +12,7 @@ from qunxin.store.reads import Delivery, LedgerPage, Queued
 from qunxin.stores.sqlite.commands.lookups import reason_of
 from qunxin.stores.sqlite.readers import Reader
 from qunxin.stores.sqlite.reads.directory import key_from_cursor
-from qunxin.stores.sqlite.rows import LAST_MESSAGE_CODE, OPERATOR
+from qunxin.stores.sqlite.rows import LAST_MESSAGE_CODE, OPERATOR, Row
 from qunxin.stores.sqlite.schema import BROADCAST_KEY
 
 _MESSAGE: Final = f"""
@@ -44,6 +44,13 @@ _JUDGED: Final = """
     LEFT JOIN cursors c ON c.conversation = :conversation AND c.user = a.key
     WHERE a.key <> :sender
 """
+_QUEUED: Final = """
+    FROM ($AUDIENCE) a
+    LEFT JOIN cursors c ON c.conversation = :conversation AND c.user = a.key
+    WHERE a.key <> :sender AND a.state = 'active'
+      AND COALESCE(c.delivered, 0) < :proof AND COALESCE(c.read, 0) < :proof
+"""
+"""Those whom `_JUDGED` calls queued, in half the time."""
 _WITHOUT: Final = " AND a.user NOT IN (SELECT value FROM json_each(:without))"
 
 
@@ -66,7 +73,7 @@ def list_deliveries(reader: Reader, asked: LedgerRead) -> LedgerPage | None:
         if message is None:
             return None
         key, sender, recalled = message
-        judged = _judged(key, asked.without)
+        judged = _of(_JUDGED, key, asked.without)
         bindings = _bindings(key, asked.position, sender, asked.without)
         bindings |= {"proof": recalled or asked.position, "after": after}
         counts = _count(reader, judged, bindings) if asked.counted else {}
@@ -91,19 +98,21 @@ class QueuedRead(NamedTuple):
 def read_queued(reader: Reader, asked: QueuedRead) -> Queued:
     """Within the reader's own block. Counts by a second look only where not all are named."""
     limit = asked.limit
-    judged = _judged(asked.key, asked.without)
+    queued = _of(_QUEUED, asked.key, asked.without)
     bindings = _bindings(asked.key, asked.position, asked.sender, asked.without)
-    rows = _page(reader, judged, bindings, DeliveryState.QUEUED, limit + 1)
+    page = f"SELECT a.key, a.user {queued} ORDER BY a.key LIMIT :limit"
+    rows: list[Row] = reader.rows(page, {**bindings, "limit": limit + 1}).fetchall()
     users = tuple(row[1] for row in rows[:limit])
     if len(rows) <= limit:
         return Queued(users, len(users) if asked.counted else None, None)
-    counts = _count(reader, judged, bindings) if asked.counted else {}
-    return Queued(users, counts.get(DeliveryState.QUEUED), str(rows[limit - 1][0]))
+    count = reader.value(f"SELECT count(*) {queued}", bindings) if asked.counted else None
+    return Queued(users, count, str(rows[limit - 1][0]))
 
 
-def _judged(key: int, without: Sequence[str]) -> str:
-    judged = _JUDGED.replace("$AUDIENCE", _ACCOUNTS if key == BROADCAST_KEY else _STAYERS)
-    return judged + _WITHOUT if without else judged
+def _of(sql: str, key: int, without: Sequence[str]) -> str:
+    """The statement about the audience of the conversation `key`."""
+    sql = sql.replace("$AUDIENCE", _ACCOUNTS if key == BROADCAST_KEY else _STAYERS)
+    return sql + _WITHOUT if without else sql
 
 
 def _bindings(
