@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 from aiohttp import web
 
+import qunxin
 from qunxin.engine import Engine
 from qunxin.errors import QunxinError
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
 from qunxin.gateways.webhooks.ahead import FRESH_SECONDS, MAX_AHEAD, ReadAhead
 from qunxin.gateways.webhooks.events import EventReader
+from qunxin.gateways.webhooks.post import Poster
+from qunxin.gateways.webhooks.runner import Runner
 from qunxin.gateways.webhooks.window import Window
+from qunxin.observe import NullObserver
 from qunxin.store.reads import EventRead, OutboxEvent, OutboxItem
 from webhook_receiver import Received, Receiver
 
@@ -34,6 +40,7 @@ class Reads:
 
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.outbox = 0
+        self._looked = asyncio.Event()
         self.events: list[list[tuple[str, int]]] = []
         self.on_events: Callable[[Sequence[EventRead]], Awaitable[None]] | None = None
         self._read_outbox = engine.store.read_outbox
@@ -47,7 +54,13 @@ class Reads:
 
     async def _outbox(self, after: int, *, limit: int = 500) -> Any:
         self.outbox += 1
+        self._looked.set()
         return await self._read_outbox(after, limit=limit)
+
+    async def until_looked(self, count: int) -> None:
+        while self.outbox < count:
+            self._looked.clear()
+            await self._looked.wait()
 
     async def _events(self, asked: Sequence[EventRead], **limits: Any) -> tuple[OutboxEvent, ...]:
         self.events.append([(one.conversation, one.position) for one in asked])
@@ -298,3 +311,32 @@ async def test_what_was_read_long_ago_is_read_again(engine: Engine) -> None:
     assert ahead.take(items[1], now + FRESH_SECONDS) is None
     assert not ahead.has(items[2])
     assert ahead.size == 1
+
+
+def test_commits_at_the_moment_of_looking_are_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's loop makes no timer of a time that has come; a commit is answered all the same,
+    and wakes."""
+    monkeypatch.setattr("qunxin.gateways.webhooks.runner.GATHER_SECONDS", -1.0)
+    settings = msgspec.structs.replace(SETTINGS, webhook_progress_seconds=0.0)
+
+    async def course() -> int:
+        async with qunxin.open(tmp_path / "线.db") as engine:
+            await engine.create_webhook("http://127.0.0.1:1/钩子", events=("message.created",))
+            (webhook,) = await engine.store.read_webhooks()
+            reads = Reads(engine, monkeypatch)
+            reader, poster = EventReader(engine), Poster(settings)
+            runner = Runner(webhook, engine, reader, poster, settings, NullObserver())
+            task = asyncio.create_task(runner.run())
+            for looked in range(1, 4):
+                async with asyncio.timeout(20):
+                    await reads.until_looked(looked)
+                    await engine.store.read_heads([])  # behind what the runner has just read
+                runner.committed({"changed"})
+                runner.committed({"group"})
+            task.cancel()
+            await asyncio.wait([task])
+            return reads.outbox
+
+    assert uvloop.run(course()) >= 3

@@ -69,7 +69,8 @@ class Runner:
         """Not before this, so that what is committed meanwhile is read together."""
         self._hungry = False
         """Whether there is reason to wake for that."""
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at = math.inf
         self._paused: str | None = None
 
     def committed(self, types: AbstractSet[str]) -> None:
@@ -250,15 +251,16 @@ class Runner:
         self._wake.clear()
         if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
+        self._alarm, self._alarm_at = None, math.inf
 
     def _wake_at(self, time: float) -> None:
-        """At the latest."""
-        if time == math.inf or (self._alarm is not None and self._alarm.when() <= time):
+        """At the latest. The time is kept here: what uvloop makes of one that has come has none."""
+        if time >= self._alarm_at:
             return
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm = asyncio.get_running_loop().call_at(time, self._wake.set)
+        self._alarm_at = time
 
     @property
     def _unwritten(self) -> bool:
