@@ -94,7 +94,7 @@ _ROWS = (
     _row(_M, "user_suspended", "The account {user} is suspended", "用户 {user} 已被停用"),
     _row(_M, "not_a_member", "{user} is not a member of this group", "{user} 不是本群成员"),
     _row(_M, "member_muted", "You are muted in this group", "您在本群已被禁言"),
-    _row(_M, "blocked", "The recipient has blocked you", "对方已将您屏蔽"),
+    _row(_M, "blocked", "The recipient has blocked the sender", "对方已将发送者屏蔽"),
     _row(
         _M,
         "last_owner",

@@ -30,6 +30,8 @@ class World(msgspec.Struct, frozen=True):
     people: dict[str, str]
     stranger: str
     """A user without a part in anything."""
+    sleeper: str
+    """A member who is suspended."""
     group: str
     position: int
     """Of a message by `self` in the group."""
@@ -56,14 +58,23 @@ async def make_world(door: Door, api_key: str, webhook: str = "") -> World:
     """Everyone whom the table speaks of, around one group."""
     names = await door.users(*PEOPLE)
     people = dict(zip(PEOPLE, names, strict=True))
-    (stranger,) = await door.users("stranger")
-    within = [people[name] for name in ("self", "admin", "member", "former")]
+    stranger, sleeper = await door.users("stranger", "sleeper")
+    within = [*(people[name] for name in ("self", "admin", "member", "former")), sleeper]
     group = await door.group("茶".encode().hex(), people["owner"], *within)
     await door.change_member(group, people["admin"], role="admin")
     sent = await door.send("group", group, people["self"], "谁可以？ 🔐")
     await door.remove(group, people["former"])
+    await door.call("user.put", {"user": sleeper, "state": "suspended"})
     (unused,) = door.ids("unused")
-    return World(people, stranger, group, sent.position, unused, api_key, webhook)
+    return World(people, stranger, sleeper, group, sent.position, unused, api_key, webhook)
+
+
+def about_the_sleeper(world: World) -> tuple[World, World]:
+    """The same world where requests are about who is suspended, and where what `self` does is done
+    to them."""
+    done_to = msgspec.structs.replace(world, stranger=world.sleeper)
+    people = {**world.people, "self": world.sleeper}
+    return msgspec.structs.replace(done_to, people=people), done_to
 
 
 Request = Callable[[World], tuple[str, Json]]

@@ -55,7 +55,7 @@ COMMANDS: Final[dict[str, Json]] = {
 
 
 class Outsider:
-    """A user with a token and no part in anything, at both doors."""
+    """A user with a token, at both doors; mostly one with no part in anything."""
 
     def __init__(self, door: HttpDoor, token: str, client: RawClient) -> None:
         self._door = door
@@ -69,6 +69,20 @@ class Outsider:
         except Refusal as refusal:
             return f"{refusal.code} {refusal} {refusal.facts}"
         return ALLOWED
+
+    def cut(self) -> None:
+        self._client.cut()
+
+    async def both(self, operation: str, fields: Json) -> tuple[Json, Json]:
+        """The whole answers, refusals as their text and facts, where the door carries them."""
+        try:
+            over_http = await self._door.call_with(self._token, operation, fields)
+        except Refusal as refusal:
+            over_http = {"error": refusal.text, "facts": refusal.facts}
+        reply = await self._client.call(rpc={"method": operation, "data": fields})
+        return over_http, reply["rpc"]["data"] if "rpc" in reply else {
+            "error": reply["error"]["message"]
+        }
 
     async def rpc(self, operation: str, fields: Json) -> str:
         return await self.command("rpc", {"method": operation, "data": fields})
@@ -173,6 +187,46 @@ async def test_others_accounts_answer_alike(world: World, outsider: Outsider) ->
     """What concerns somebody else's sessions, tokens, blocks and lists is refused before it is
     looked whether they exist."""
     await _same(outsider, USER_REQUESTS, "user", world.subject, world.unused)
+
+
+async def _as_user(door: HttpDoor, user: str) -> Outsider:
+    return Outsider(door, await door.token(user), await _connected(door, user))
+
+
+async def test_the_state_of_others_is_left_out(
+    door: HttpDoor, world: World, outsider: Outsider
+) -> None:
+    """Of an account that is suspended and of one that is not, to members, admins and outsiders
+    alike, at both doors; keys, and users about themselves, are told."""
+    people = [await _as_user(door, world.people[who]) for who in ("member", "admin")]
+    for asking in (outsider, *people):
+        for other in (world.sleeper, world.subject):
+            for answer in await asking.both("user.get", {"user": other}):
+                assert set(answer) == {"user", "key", "name", "created"}
+    for answer in await people[0].both("user.get", {"user": world.member}):
+        assert (answer["user"], answer["state"]) == (world.member, "active")
+    assert (await door.call("user.get", {"user": world.sleeper}))["state"] == "suspended"
+    for asking in people:
+        asking.cut()
+
+
+async def test_the_suspended_and_the_blocking_refuse_alike(
+    door: HttpDoor, world: World, outsider: Outsider
+) -> None:
+    """A private message to either is refused in the same words; a key is told which it is."""
+    blocking, sender = world.stranger, world.outsider
+    await door.call("user.block", {"user": blocking, "blocked": sender})
+    body = {"type": "private", "text": "在吗 👀"}
+    answers = []
+    for to in (world.sleeper, blocking):
+        seen = await outsider.both("message.send", {**body, "to": to})
+        assert seen[0]["facts"]["unreachable"] == [{"user": to, "reason": "unavailable"}]
+        answers.append(_shown(repr(seen), to))
+    assert answers[0] == answers[1]
+    for to, code in ((world.sleeper, "members_unreachable"), (blocking, "blocked")):
+        with pytest.raises(Refusal) as refused:
+            await door.call("message.send", {**body, "from": sender, "to": to})
+        assert refused.value.code == code
 
 
 async def test_realtime_judges_by_the_same_table(door: HttpDoor, world: World) -> None:

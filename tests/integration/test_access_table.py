@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 from access_cases import (
@@ -13,6 +14,7 @@ from access_cases import (
     PEOPLE,
     REQUESTS,
     World,
+    about_the_sleeper,
     expected,
     expected_of_key,
     key_fields,
@@ -40,15 +42,23 @@ async def _outcome(asking: Awaitable[object]) -> str:
     return ALLOWED
 
 
-async def _ask(door: EmbeddedDoor, caller: Caller, operation: str, fields: Json) -> None:
+async def _ask(door: EmbeddedDoor, caller: Caller, operation: str, fields: Json) -> Any:
     """Through the engine; making tokens is no operation of it, but its table rules there too."""
     if operation in CALLS:
-        await door.call_as(caller, operation, fields)
-        return
+        return await door.call_as(caller, operation, fields)
     try:
         check_access(caller, operation, about=fields["user"])
     except QunxinError as error:
         raise Refusal(error.code, str(error)) from None
+    return None
+
+
+async def _said(asking: Awaitable[object]) -> str:
+    """Everything that the answer holds, a refusal's facts included."""
+    try:
+        return repr(await asking)
+    except Refusal as refusal:
+        return f"{refusal.code} {refusal.text} {refusal.facts}"
 
 
 async def _world(door: EmbeddedDoor) -> World:
@@ -79,6 +89,21 @@ async def test_users_may_what_the_table_says(embedded: EmbeddedDoor, name: str) 
         caller = Caller.as_user(world.people[who])
         outcomes[who] = await _outcome(_ask(embedded, caller, operation, fields))
     assert outcomes == {who: expected(rule, who) for who in PEOPLE}
+
+
+@pytest.mark.parametrize("name", RULES)
+async def test_plain_people_are_not_told_who_is_suspended(
+    embedded: EmbeddedDoor, name: str
+) -> None:
+    """No row's answer and no row's refusal says it, whoever of them asks about a suspended
+    member."""
+    for who in ("self", "member", "former", "outsider"):
+        world = await _world(embedded)
+        caller = Caller.as_user(world.people[who])
+        for about in about_the_sleeper(world):
+            operation, fields = REQUESTS[name](about)
+            said = await _said(_ask(embedded, caller, operation, fields))
+            assert "suspended" not in said.replace(world.sleeper, ""), (who, said)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -87,7 +87,7 @@ class Rule(NamedTuple):
 
 _RULES = (
     Rule("user.put", Scope.USERS, Anyone.SELF, "own name only; the state is for keys"),
-    Rule("user.get", Scope.READ, Anyone.USER),
+    Rule("user.get", Scope.READ, Anyone.USER, "the state: of themself only"),
     Rule("user.erase", Scope.USERS, Anyone.SELF),
     Rule("user.block", Scope.USERS, Anyone.SELF),
     Rule("user.unblock", Scope.USERS, Anyone.SELF),

@@ -48,12 +48,15 @@ class Core:
         """The refusal without what `caller` must not learn.
 
         A user's own token is not told of a group that they were never in; reasons that concern
-        other people's accounts are for keys, owners and admins.
+        other people's accounts are for keys, owners and admins. Whom the recipient of a private
+        message has blocked is told the same, word for word, as when the account is suspended.
         """
         facts = {name: value for name, value in error.facts.items() if name != "former"}
         shown = QunxinError(error.code, retry_after=error.retry_after, **facts)
         if caller.user is None:
             return shown
+        if error.code == "blocked":
+            return _as_unreachable(str(facts["user"]))
         if "unreachable" in facts:
             named = msgspec.convert(facts["unreachable"], tuple[Unreachable, ...])
             seen = msgspec.to_builtins(await self.shown_reasons(named, caller, group))
@@ -110,6 +113,12 @@ class Core:
 def veiled(reason: Reason) -> Reason:
     """What plain members are shown in place of a reason."""
     return Reason.UNAVAILABLE if reason in (Reason.SUSPENDED, Reason.BLOCKED) else reason
+
+
+def _as_unreachable(user: str) -> QunxinError:
+    """What a sender is shown in place of `blocked`."""
+    named = {"user": user, "reason": str(Reason.UNAVAILABLE)}
+    return QunxinError("members_unreachable", members=2, unreachable_count=1, unreachable=[named])
 
 
 def check_id(field: str, value: Any) -> str:

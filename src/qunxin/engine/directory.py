@@ -10,7 +10,7 @@ import msgspec
 from qunxin.engine.access import SYSTEM, Caller, acting_user, check_access, fence
 from qunxin.engine.core import Core, check_id, check_limit, veiled
 from qunxin.engine.quotas import Quota
-from qunxin.engine.results import GroupPut, MembersChange, UserPut
+from qunxin.engine.results import GroupPut, MembersChange, SeenUser, UserPut
 from qunxin.errors import QunxinError
 from qunxin.model import Grade, Group, History, Member, Require, Role, User, UserState
 from qunxin.store.commands import (
@@ -57,15 +57,18 @@ class DirectoryOperations(Core):
         result = _expect(await self.commit(command, caller), UserResult)
         return UserPut(result.user, result.created)
 
-    async def get_user(self, user: str, *, caller: Caller = SYSTEM) -> User:
-        """The account. Raises `user_not_found` or `user_erased`."""
+    async def get_user(self, user: str, *, caller: Caller = SYSTEM) -> SeenUser:
+        """The account. A user's own token is not told the `state` of others. Raises
+        `user_not_found` or `user_erased`."""
         check_access(caller, "user.get", about=user)
         found = await self.store.read_user(check_id("user", user))
         if found is None:
             raise QunxinError("user_not_found", user=user)
         if found.state is UserState.ERASED:
             raise QunxinError("user_erased", user=user)
-        return found
+        told = caller.is_key or caller.user == user
+        state = found.state if told else msgspec.UNSET
+        return SeenUser(found.user, found.key, found.name, found.created, state)
 
     async def erase_user(self, user: str, *, caller: Caller = SYSTEM) -> User:
         """Erase the account for ever; it stays listed in its groups, unreachable, until removed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from qunxin.model import Entry, Grade, Group, Interval, Unreachable, User
+from qunxin.model import Entry, Grade, Group, Interval, Unreachable, User, UserState
 from qunxin.store.results import MemberResult
 
 
@@ -68,6 +68,18 @@ class Presence(msgspec.Struct, frozen=True):
     users: int
     present: tuple[PresentClient, ...]
     """Connected longest first."""
+
+
+class SeenUser(msgspec.Struct, frozen=True):
+    """An account as somebody may see it. `state` is left out where a user's own token asks about
+    somebody else: who is suspended is for keys."""
+
+    user: str
+    key: int
+    name: str
+    created: int
+    """Milliseconds since 1970 (UTC)."""
+    state: UserState | msgspec.UnsetType = msgspec.UNSET
 
 
 class UserPut(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from qunxin.engine.access import SYSTEM, Caller, check_access
-from qunxin.engine.results import MembersChange, Presence, RecallReceipt, Receipt
+from qunxin.engine.results import MembersChange, Presence, RecallReceipt, Receipt, SeenUser
 from qunxin.engine.webhooks import NewWebhook, WebhookStatus
 from qunxin.errors import QunxinError
 from qunxin.gateways.operations import requests as req
@@ -29,7 +29,7 @@ async def put_user(services: Services, caller: Caller, request: req.PutUser) -> 
     return res.SavedUser(**_fields(put.user), new=put.created)
 
 
-async def get_user(services: Services, caller: Caller, request: req.OfUser) -> User:
+async def get_user(services: Services, caller: Caller, request: req.OfUser) -> SeenUser:
     return await services.engine.get_user(user_meant(caller, request.user), caller=caller)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from qunxin.engine.results import SeenUser
 from qunxin.gateways.operations import handlers as run
 from qunxin.gateways.operations import requests as req
 from qunxin.gateways.operations import responses as res
@@ -39,9 +40,12 @@ USERS: Final = (
         tag="users",
         summary="Read a user",
         chinese="查询用户",
-        description="The account as it is now.",
+        description=(
+            "The account as it is now. Users asking about others are not told the `state`: the "
+            "field is left out."
+        ),
         request=req.OfUser,
-        response=User,
+        response=SeenUser,
         statuses=OK,
         errors=NO_USER,
         rules=("user.get",),
@@ -90,7 +94,10 @@ USERS: Final = (
         tag="users",
         summary="Block somebody",
         chinese="屏蔽某人",
-        description="Private messages from them are refused with `blocked` from now on.",
+        description=(
+            "Private messages from them are refused from now on: keys are told `blocked`, the "
+            "sender `members_unreachable` with the reason `unavailable`."
+        ),
         request=req.Block,
         response=res.UserBlock,
         statuses=OK,
