@@ -267,6 +267,26 @@ async def test_requests_that_are_refused(
     assert not node.gateway.connections
 
 
+async def test_a_lost_upgrade_is_told(node: RealtimeNode, http: httpx.AsyncClient) -> None:
+    """What a proxy that does not pass `Upgrade` on makes of a WebSocket's request: 426, with what
+    to mend; strangers are refused as such, and the WebSocket itself is still there."""
+    key = {"sec-websocket-key": "x3JJHMbDL1EzLkh9GBhXDw==", "sec-websocket-version": "13"}
+    for language, word in (("en", "not valid"), ("zh", "请求无效")):
+        headers = {**key, "accept-language": language}
+        answer = await http.get("/connection/websocket", headers=headers)
+        assert (answer.status_code, answer.json()["status"]) == (426, 426)
+        assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "upgrade")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert word in answer.json()["detail"]
+        assert "must pass Upgrade and Connection on" in answer.json()["detail"]
+    foreign = {"origin": "https://evil.example"}
+    assert (await http.get("/connection/websocket", headers=foreign)).status_code == 403
+    posted = await http.post("/connection/websocket")
+    assert (posted.status_code, posted.headers["allow"]) == (405, "GET")
+    bob = await node.client("bob")
+    assert (await bob.rpc("user.get"))["user"] == "bob"
+
+
 async def test_an_allowed_origin_may_ask_and_post(
     node: RealtimeNode, http: httpx.AsyncClient
 ) -> None:

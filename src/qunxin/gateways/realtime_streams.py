@@ -27,6 +27,7 @@ from qunxin.gateways.realtime_settings import (
     CONNECT_BYTES,
     EMULATION_PATH,
     EVENTS_PATH,
+    PATH,
     STREAM_PATH,
     RealtimeSettings,
 )
@@ -40,7 +41,12 @@ Header = tuple[bytes, bytes]
 
 _PROTOBUF_TYPE: Final = "application/octet-stream"
 _CONNECT_FIELD: Final = "cf_connect"
-_METHODS: Final = {STREAM_PATH: "POST", EVENTS_PATH: "GET", EMULATION_PATH: "POST"}
+_METHODS: Final = {
+    PATH: "GET",
+    STREAM_PATH: "POST",
+    EVENTS_PATH: "GET",
+    EMULATION_PATH: "POST",
+}
 _TYPES: Final = {
     STREAM_JSON: b"application/x-ndjson; charset=utf-8",
     STREAM_PROTOBUF: b"application/octet-stream",
@@ -147,7 +153,8 @@ class StreamConnection:
 
 
 class StreamApp:
-    """The ASGI application: the three addresses, and `otherwise` for all others."""
+    """The ASGI application: the three addresses, and `otherwise` for all others. A request for the
+    WebSocket comes here when its upgrade got lost on the way, and is told so."""
 
     def __init__(self, streams: Streams, settings: RealtimeSettings, otherwise: ASGIApp) -> None:
         self._streams = streams
@@ -184,6 +191,8 @@ class StreamApp:
             )
 
     async def _serve(self, request: _Request) -> None:
+        if request.path == PATH:
+            raise _no_upgrade()
         if request.path == EMULATION_PATH:
             await self._emulate(request)
         elif request.path == EVENTS_PATH:
@@ -324,6 +333,16 @@ def _wrong_method(path: str) -> HttpStatusError:
     method = _METHODS[path]
     detail, allow = f"{path} takes {method}", (b"allow", method.encode())
     return HttpStatusError(HTTPStatus.METHOD_NOT_ALLOWED, detail, (allow,))
+
+
+def _no_upgrade() -> HttpStatusError:
+    """RFC 9110, 15.5.22: what a request for the WebSocket that asks for none is answered."""
+    detail = (
+        "a WebSocket is here: the request has no Upgrade header; "
+        "a proxy in between must pass Upgrade and Connection on"
+    )
+    headers = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
+    return HttpStatusError(HTTPStatus.UPGRADE_REQUIRED, detail, headers)
 
 
 async def _left(receive: Receive) -> None:
