@@ -51,6 +51,7 @@ _ROWS = (
     _row(_R, "token_revoked", "The token has been revoked", "令牌已被吊销"),
     _row(_R, "forbidden", "Not allowed: {detail}", "无权执行此操作：{detail}"),
     _row(_R, "not_found", "There is nothing here: {detail}", "未找到：{detail}"),
+    _row(_R, "unknown_method", "There is no method {method}", "没有方法 {method}"),
     _row(
         _R,
         "conversation_not_found",

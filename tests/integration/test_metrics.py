@@ -49,7 +49,9 @@ def test_a_scrape_tells_what_happened(server: ServerProcess) -> None:
         during = scrape(server)
     assert during["qunxin_sessions"][()] == during["qunxin_connections"][()] == 1
     errors = during["qunxin_answered_errors_total"]
-    assert {code: n for (code, door), n in errors.items() if door == "realtime"} == {"not_found": 1}
+    assert {code: n for (code, door), n in errors.items() if door == "realtime"} == {
+        "unknown_method": 1
+    }
     requests = before["qunxin_http_requests_total"]
     assert requests["PUT", "/v1/users/{user}", "201"] == 1
     assert requests["POST", "/v1/messages", "201"] == 1

@@ -313,7 +313,7 @@ async def test_what_is_not_available_says_so(node: RealtimeNode) -> None:
         reply = await bob.call(**{kind: {"channel": channel}})
         assert reply["error"] == {"code": 108, "message": "not available"}
     unknown = await bob.call(rpc={"method": "没有这个", "data": {}})
-    assert unknown["error"]["code"] == 1004
+    assert unknown["error"] == {"code": 104, "message": "There is no method 没有这个"}
 
 
 async def _counted(client: RawClient, clients: int, users: int) -> None:

@@ -52,7 +52,8 @@ def test_every_error_has_a_number_of_its_own_in_its_tiers_block() -> None:
         if code not in codes.PROTOCOL_OWN:
             block = codes.BLOCKS[ERRORS[code].tier]
             assert block <= number < block + 100
-    assert codes.ERROR_NUMBERS["token_expired"] == 109
+    own = {code: codes.ERROR_NUMBERS[code] for code in codes.PROTOCOL_OWN}
+    assert own == {"token_expired": 109, "unknown_method": 104}
 
 
 def test_every_disconnect_is_in_the_free_range_with_words_that_sdks_take_as_such() -> None:

@@ -17,6 +17,7 @@ STATUSES: Final[dict[str, int]] = {
     "token_revoked": 401,
     "forbidden": 403,
     "not_found": 404,
+    "unknown_method": 404,
     "conversation_not_found": 404,
     "entry_not_found": 404,
     "unknown_message_type": 422,

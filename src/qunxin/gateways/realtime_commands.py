@@ -284,7 +284,7 @@ class Commands:
         method = "" if command.rpc is None else command.rpc.method
         operation = OPERATIONS.get(method)
         if command.rpc is None or operation is None:
-            raise QunxinError("not_found", detail=f"there is no method {method}")
+            raise QunxinError("unknown_method", method=method)
         request = _decode_request(operation, bytes(command.rpc.data))
         response = await operation.run(self._services, _caller(session), request)
         session.send(session.format.rpc_reply(command.id, _encode(response)))

@@ -24,6 +24,7 @@ ERROR_NUMBERS: Final = {
     "token_expired": 109,
     "forbidden": 1003,
     "not_found": 1004,
+    "unknown_method": 104,
     "conversation_not_found": 1005,
     "entry_not_found": 1006,
     "unknown_message_type": 1007,
@@ -56,9 +57,9 @@ ERROR_NUMBERS: Final = {
 }
 """From an error's code to its number."""
 
-PROTOCOL_OWN: Final = frozenset({"token_expired"})
-"""Errors that bear the protocol's own number, since SDKs act on it: 109 makes them ask for a new
-token."""
+PROTOCOL_OWN: Final = frozenset({"token_expired", "unknown_method"})
+"""Errors that bear the protocol's own number: SDKs act on 109 and ask for a new token; 104 is what
+programs written against the protocol know for a method that is not there."""
 
 
 class ProtocolError(NamedTuple):
