@@ -178,7 +178,7 @@ class PythonDevice(SdkDevice, centrifuge.ClientEventHandler):  # type: ignore[mi
         await self.note("connecting", ctx.code)
 
     async def on_disconnected(self, ctx: centrifuge.DisconnectedContext) -> None:
-        await self.note("disconnected", ctx.code)
+        await self.note("disconnected", ctx.code, ctx.reason)
 
     async def on_subscribed(self, ctx: centrifuge.ServerSubscribedContext) -> None:
         data = self._read(ctx.data)

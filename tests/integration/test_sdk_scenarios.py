@@ -16,7 +16,7 @@ from qunxin.engine import Engine
 from qunxin.engine.settings import EngineSettings
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.model import User
-from qunxin.wire.codes import FAILED
+from qunxin.wire.codes import FAILED, NO_REPLY_COMMAND
 from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
 from sdk_devices import NODE, PYTHON, Kind, SdkDevice, SdkError, install_javascript, make_device
 from serving import ServerProcess, answer
@@ -28,6 +28,13 @@ KINDS = [
     *(pytest.param(kind, id=kind.name) for kind in PYTHON),
     *(pytest.param(kind, id=kind.name, marks=pytest.mark.browser) for kind in NODE),
 ]
+
+
+JAVASCRIPT_KINDS = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, id=kind.name, marks=pytest.mark.browser) for kind in NODE],
+    indirect=True,
+)
 
 
 @pytest.fixture(params=KINDS)
@@ -108,6 +115,20 @@ async def test_asking_and_telling(node: RealtimeNode, open_device: Open) -> None
 
 async def _unavailable(user: str) -> User | None:
     raise qunxin.QunxinError("store_unavailable", user=user)
+
+
+@JAVASCRIPT_KINDS
+async def test_a_message_without_an_answer_ends_the_device_and_says_why(
+    node: RealtimeNode, open_device: Open
+) -> None:
+    """`send`, which centrifuge-python does not have: the call is well as far as the SDK knows, so
+    the end is what tells the program, with what to use instead; others go on."""
+    alice, bob = await open_device(node, "alice"), await open_device(node, "bob")
+    await bob.call("send", data={"text": WORDS})
+    ended = await bob.until("disconnected", NO_REPLY_COMMAND.code)
+    assert ended[2] == "send is not available, use publish or rpc"
+    last = await _send(node.engine, 1)
+    await alice.until_given(TEA, last)
 
 
 async def test_added_and_removed_while_connected(node: RealtimeNode, open_device: Open) -> None:

@@ -37,7 +37,7 @@ const client = new Centrifuge(
 
 client.on("connecting", ({ code }) => tell("connecting", { code }));
 client.on("connected", () => tell("connected"));
-client.on("disconnected", ({ code }) => tell("disconnected", { code }));
+client.on("disconnected", ({ code, reason }) => tell("disconnected", { code, reason }));
 client.on("subscribed", ({ channel, wasRecovering, recovered, data }) =>
   tell("subscribed", { channel, wasRecovering, recovered, data: read(data) }),
 );
@@ -66,6 +66,7 @@ const calls = {
   },
   unsubscribe: ({ channel }) => client.getSubscription(channel).unsubscribe(),
   rpc: async ({ method, data }) => read((await client.rpc(method, write(data))).data),
+  send: ({ data }) => client.send(write(data)),
   publish: ({ channel, data }) => client.publish(channel, write(data)),
   history: async ({ channel, ...how }) => {
     const { publications, offset } = await client.history(channel, how);

@@ -69,7 +69,9 @@ COMMANDS: Final[dict[str, CommandRow]] = {
         "Give a new subscription token", "更新订阅令牌", "Subscriptions have none."
     ),
     "ping": CommandRow("Ask whether the server is there", "客户端心跳", "Answered at once."),
-    "send": CommandRow("Send without an answer", "无回复发送", "Nothing here goes unanswered."),
+    "send": CommandRow(
+        "Send without an answer", "无回复发送", "It has no reply, so only the end tells."
+    ),
 }
 """Every kind of command."""
 

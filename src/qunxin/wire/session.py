@@ -62,6 +62,9 @@ _NEW["connect"] = Verdict.HANDLE
 _CONNECTED: dict[str, _Judgement] = dict.fromkeys(KINDS, Verdict.HANDLE)
 _CONNECTED["connect"] = ALREADY_CONNECTED
 _CONNECTED["sub_refresh"] = NOT_AVAILABLE
+# The end is all that can tell the program: SDKs call `send` done when it is written, and there is
+# no reply to it. For good, so that the mistake is seen at once; a device that came back would lose
+# one message after the other unnoticed. Centrifugo ends the connection for good too (3508).
 _CONNECTED["send"] = NO_REPLY_COMMAND
 _OVER: dict[str, _Judgement] = dict.fromkeys(KINDS, Verdict.IGNORE)
 
