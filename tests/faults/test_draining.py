@@ -16,6 +16,7 @@ from fault_help import populate, read_whole_log
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from qunxin.gateways.draining import plan_lots
 from qunxin.wire.codes import SHUTTING_DOWN
 from serving import ServerProcess
 
@@ -26,6 +27,7 @@ pytestmark = [
 ]
 
 DEVICES = 250
+MANY_DEVICES = 500
 READERS = [f"reader{number}" for number in range(10)]
 SENDERS = 6
 
@@ -108,7 +110,29 @@ async def test_a_stop_under_load(tmp_path: Path) -> None:
         first = device.positions[0]
         assert device.positions == list(range(first, first + len(device.positions)))
     ends = sorted(device.ended_at for device in devices)
-    assert ends[-1] - ends[0] > 0.08  # two pauses of 50 ms between three lots
+    planned = plan_lots(DEVICES, 2.0)[-1].after_seconds
+    assert ends[-1] - ends[0] > 0.5 * planned  # whoever has much to read learns of the end late
+
+
+async def test_a_stop_spreads_the_ends_evenly(tmp_path: Path) -> None:
+    """Over the time that the plan has for so many, in no third of it much more than a third of
+    them. The machine is shared, and a lot that comes late does not delay those after it."""
+    with ServerProcess(tmp_path / "data") as server:
+        with server.client() as client:
+            populate(client, ["alice", *READERS], ["tea"])
+        tokens = [server.token(reader) for reader in READERS]
+        devices = [await connected(server, tokens[n % len(tokens)]) for n in range(MANY_DEVICES)]
+        reading = asyncio.gather(*(device.run() for device in devices))
+        assert await asyncio.to_thread(server.stop) == 0
+        await reading
+    assert {device.code for device in devices} == {SHUTTING_DOWN.code}
+    ends = sorted(device.ended_at for device in devices)
+    took = ends[-1] - ends[0]
+    assert took > 0.75 * plan_lots(MANY_DEVICES, 2.0)[-1].after_seconds
+    for third in range(3):
+        begin = ends[0] + third * took / 3
+        within = sum(begin <= end <= begin + took / 3 for end in ends)
+        assert 0.15 * MANY_DEVICES < within < 0.55 * MANY_DEVICES
 
 
 async def test_a_stop_that_hangs_ends_at_its_limit(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ share: the sweep that keeps their deadlines, and their end.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -21,6 +22,7 @@ from qunxin.engine.session import Session
 from qunxin.errors import QunxinError
 from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.connection import Outlet
+from qunxin.gateways.draining import plan_lots
 from qunxin.gateways.realtime_commands import Commands, Identity, Tokens
 from qunxin.gateways.realtime_queue import CommandQueue
 from qunxin.gateways.realtime_session import RealtimeSession
@@ -36,8 +38,8 @@ _log = logging.getLogger("qunxin.realtime")
 
 _SWEEP_SECONDS: Final = 1.0
 _SWEEP_SLICE: Final = 1_000
-_END_SLICE: Final = 100
-_END_PAUSE_SECONDS: Final = 0.05
+_LAST_CLOSES_SHARE: Final = 0.1
+"""Of the time for ending connections, what the last of them have for their close handshake."""
 
 
 class RealtimeGateway:
@@ -163,17 +165,14 @@ class RealtimeGateway:
     # --- the end -----------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Take nothing new; answer what was accepted; tell every client to come back, some at a
-        time, so that they do not all come back at once. On return all sockets are closed, those
-        of clients that did not answer within half of `shutdown_timeout_seconds` cut."""
+        """Take nothing new; answer what was accepted; tell every client to come back, evenly over
+        the time left, so that they do not all come back at once. On return all sockets are closed,
+        those of clients that did not answer within half of `shutdown_timeout_seconds` cut."""
         self.closing = True
         deadline = self.now() + self.settings.shutdown_timeout_seconds / 2
         sessions = list(self._sessions)
         await self._answer_all(sessions, deadline)
-        for index, session in enumerate(sessions):
-            session.disconnect(SHUTTING_DOWN)
-            if index % _END_SLICE == _END_SLICE - 1 and self.now() < deadline:
-                await asyncio.sleep(_END_PAUSE_SECONDS)
+        await self._end_all([session for session in sessions if session.open], deadline)
         await self._wait_closed(deadline)
         await self._tasks.close()
 
@@ -183,6 +182,14 @@ class RealtimeGateway:
             _, late = await asyncio.wait(waiting, timeout=(deadline - self.now()) / 2)
             for task in late:
                 task.cancel()
+
+    async def _end_all(self, sessions: list[RealtimeSession], deadline: float) -> None:
+        """A lot that comes late, the loop being busy, does not delay those after it."""
+        began, ending = self.now(), iter(sessions)
+        for lot in plan_lots(len(sessions), (deadline - began) * (1 - _LAST_CLOSES_SHARE)):
+            await asyncio.sleep(max(0.0, began + lot.after_seconds - self.now()))
+            for session in itertools.islice(ending, lot.size):
+                session.disconnect(SHUTTING_DOWN)
 
     async def _wait_closed(self, deadline: float) -> None:
         if self._connections:
