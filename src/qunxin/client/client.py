@@ -20,7 +20,7 @@ from qunxin.client.link import Link, LinkBrokenError, websocket_address
 from qunxin.client.operations import Operations
 from qunxin.client.outbox import Outbox, OutboxStoppedError, Posted
 from qunxin.client.receiver import Receiver
-from qunxin.client.refusals import RefusedError, UnansweredError
+from qunxin.client.refusals import RefusedError, UnansweredError, check_encodable
 from qunxin.client.results import ConversationView
 from qunxin.client.signals import Signal
 from qunxin.client.tokens import Tokens, TokenSource
@@ -171,7 +171,8 @@ class Client(Operations):
         require: Require | None = None,
     ) -> Receipt:
         """Send, and wait for as long as it takes until the message is accepted. Raises the
-        refusal. Cancelling (`asyncio.timeout`) gives up the waiting, not the message."""
+        refusal, or `invalid_request` at once for what is no text (half of a surrogate pair).
+        Cancelling (`asyncio.timeout`) gives up the waiting, not the message."""
         posted = self._new(type, to, text, content=content, key=key, require=require)
         posted.awaited += 1
         try:
@@ -193,7 +194,8 @@ class Client(Operations):
         """Put a message into the outbox; it is on the disk on return, where there is a file.
 
         Messages to one recipient are sent in the order in which they were posted. `key` is made
-        where none is given. A refusal that nobody waits for comes as an `Unsent` event.
+        where none is given. A refusal that nobody waits for comes as an `Unsent` event. Raises
+        `invalid_request` for what is no text (half of a surrogate pair).
         """
         posted = self._new(type, to, text, content=content, key=key, require=require)
         await self._outbox.post(posted)
@@ -204,7 +206,9 @@ class Client(Operations):
             raise RuntimeError("the client is closed")
         more["key"] = more["key"] or uuid.uuid4().hex
         fields = {"type": str(type), "to": to, "text": text, **more}
-        return Posted({name: value for name, value in fields.items() if value is not None})
+        message = {name: value for name, value in fields.items() if value is not None}
+        check_encodable(message)
+        return Posted(message)
 
     @property
     def unsent(self) -> int:
@@ -311,6 +315,7 @@ class Client(Operations):
         `UnansweredError`."""
         if self._closed:
             raise RuntimeError("the client is closed")
+        check_encodable(fields)
         last: RefusedError | None = None
         backoff = Backoff()
         try:
@@ -343,6 +348,19 @@ def _membership(event: Event) -> dict[str, tuple[str, int]]:
     return {}
 
 
+def _check_arguments(url: object, language: object, *seconds: object) -> None:
+    """Outside input: a program without types is told at once."""
+    for name, value in (("url", url), ("language", language)):
+        if not isinstance(value, str):
+            detail = f"{name}: {type(value).__name__} is no text"
+            raise QunxinError("invalid_request", detail=detail)
+        check_encodable({name: value})
+    for value in seconds:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            detail = f"{value!r} is no time in seconds above 0"
+            raise QunxinError("invalid_request", detail=detail)
+
+
 def connect(
     url: str,
     token: TokenSource,
@@ -365,9 +383,11 @@ def connect(
     `patience_seconds` is how long a question waits for its answer, `max_reconnect_seconds` the
     longest pause between two tries to connect.
 
-    Raises `invalid_request` where `url` is no address; entering raises `cannot_start` where the
+    Raises `invalid_request` where `url` is no address or `token` neither a text nor a function, and
+    for other arguments of a wrong type; entering raises `cannot_start` where the
     file cannot be used.
     """
+    _check_arguments(url, language, patience_seconds, max_reconnect_seconds)
     path = None if outbox is None else Path(outbox)
     return Client(
         url,

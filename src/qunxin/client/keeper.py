@@ -12,7 +12,7 @@ from qunxin.client.backoff import Backoff
 from qunxin.client.link import Link, LinkBrokenError, Listener, NoServerError
 from qunxin.client.refusals import RefusedError, closed_for_good, comes_back
 from qunxin.client.signals import Signal
-from qunxin.client.tokens import Tokens
+from qunxin.client.tokens import NoTokenError, Tokens, may_pass
 from qunxin.errors import QunxinError
 from qunxin.version import VERSION
 from qunxin.wire.device import Ended, Welcome, connect_fields
@@ -110,9 +110,7 @@ class Keeper:
         try:
             token = await self._tokens.current()
         except Exception as error:  # noqa: BLE001 - whatever the application raises
-            self.trouble = f"no token: {error!r}"
-            _log.exception("the application gave no token")
-            return self._backoff.next_seconds()
+            return self._judge_no_token(error)
         try:
             link = await Link.open(
                 self.url, self._device, call_seconds=self._call_seconds, ssl=self._ssl
@@ -126,6 +124,14 @@ class Keeper:
             self.link = None
             self._device.disconnected()
             await link.close()
+
+    def _judge_no_token(self, error: Exception) -> float:
+        """The application's function failed: seconds to wait, where that may pass."""
+        self.trouble = f"no token: {error!r}"
+        if not may_pass(error):
+            self.fail(NoTokenError(error))
+            return 0.0
+        return self._backoff.next_seconds()
 
     def _note_no_server(self, error: NoServerError) -> None:
         self.trouble = str(error)
@@ -196,12 +202,22 @@ class Keeper:
     async def _refresh_once(self, link: Link) -> float:
         """Seconds that the new token has; 0 where there is none."""
         try:
-            line = await link.ask("refresh", {"token": await self._tokens.fetch()})
+            token = await self._tokens.fetch()
+        except Exception as error:  # noqa: BLE001 - whatever the application raises
+            if not may_pass(error):
+                self.fail(NoTokenError(error))
+                link.abort(Ended(1000, "no token"))
+            return self._no_new_token(error)
+        try:
+            line = await link.ask("refresh", {"token": token})
         except LinkBrokenError:
             return 0.0
-        except Exception:  # noqa: BLE001 - the application's, or a refusal: either way no token
-            self._tokens.drop()
-            _log.warning("the token could not be replaced", exc_info=True)
-            return 0.0
+        except RefusedError as refused:
+            return self._no_new_token(refused)
         self._tokens.accepted()
         return line.refresh.ttl if line.refresh is not None and line.refresh.expires else 0.0
+
+    def _no_new_token(self, error: Exception) -> float:
+        self._tokens.drop()
+        _log.warning("the token could not be replaced: %r", error)
+        return 0.0

@@ -6,13 +6,17 @@ add what is known at this end: the server's own words, or why there was no answe
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
 
 from qunxin.errors import QunxinError
 from qunxin.wire.codes import ERASED, SESSIONS_ENDED, SUSPENDED
 from qunxin.wire.device import ERROR_CODES, Ended, Fault
 
 _LAST_OWN_CLOSE: Final = 4999
+_encode = msgspec.json.Encoder().encode
 
 
 class RefusedError(QunxinError):
@@ -43,6 +47,18 @@ class UnansweredError(QunxinError):
 
     def text(self, language: str = "en") -> str:
         return f"{super().text(language)} ({self.facts['detail']})"
+
+
+def check_encodable(fields: Mapping[str, Any]) -> None:
+    """Raise `invalid_request` for what JSON cannot hold: half of a surrogate pair, or an object of
+    the program's own."""
+    for name, value in fields.items():
+        try:
+            _encode(value)
+        except UnicodeEncodeError:
+            raise QunxinError("invalid_request", detail=f"{name}: not valid Unicode") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise QunxinError("invalid_request", detail=f"{name}: {error}") from None
 
 
 def comes_back(code: int) -> bool:
