@@ -431,19 +431,9 @@ async def test_an_ending_token_is_replaced_without_a_break(node: RealtimeNode) -
         assert bob.client._keeper.link is link
 
 
-async def test_an_expired_token_is_fetched_anew(
-    node: RealtimeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that has expired by the time it is used is no reason to give up."""
-    verify = node.authenticator.verify_token
-
-    async def with_time_gone_by(token: str) -> Any:
-        if token == "令牌 old":
-            raise QunxinError("token_expired")
-        return await verify(token)
-
-    monkeypatch.setattr(node.authenticator, "verify_token", with_time_gone_by)
-    tokens = ["令牌 old", node.token("bob")]
+async def test_an_expired_token_at_connect_is_replaced(node: RealtimeNode) -> None:
+    """One that has expired by the time it is used is no reason to give up, nor to wait."""
+    tokens = [node.expired_token("bob"), node.token("bob")]
 
     async def token() -> str:
         return tokens.pop(0)

@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 import qunxin
 from qunxin.engine import Engine
 from qunxin.engine.settings import EngineSettings
+from qunxin.errors import ERRORS
 from qunxin.gateways.realtime import RealtimeSettings
-from qunxin.model import User
-from qunxin.wire.codes import FAILED, NO_REPLY_COMMAND
+from qunxin.wire.codes import ERROR_NUMBERS, FAILED, NO_REPLY_COMMAND
 from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
 from sdk_devices import NODE, PYTHON, Kind, SdkDevice, SdkError, install_javascript, make_device
 from serving import ServerProcess, answer
@@ -91,7 +92,7 @@ def _in_order(given: list[int]) -> bool:
 
 
 async def test_asking_and_telling(node: RealtimeNode, open_device: Open) -> None:
-    """Own and others' messages once each, receipts, history, presence, refusals with advice."""
+    """Own and others' messages once each, receipts, history, presence, refusals."""
     alice, bob = await open_device(node, "alice"), await open_device(node, "bob")
     sent = await alice.rpc("message.send", type="group", to="tea", text=WORDS, key="键")
     await bob.call("publish", channel=TEA, data={"text": "二"})
@@ -107,14 +108,6 @@ async def test_asking_and_telling(node: RealtimeNode, open_device: Open) -> None
     with pytest.raises(SdkError) as refused:
         await bob.rpc("message.send", type="group", to="nowhere", text="?")
     assert (refused.value.code, refused.value.temporary) == (1201, False)
-    node.engine.store.read_user = _unavailable  # type: ignore[method-assign]
-    with pytest.raises(SdkError) as later:
-        await bob.rpc("user.get", user="bob")
-    assert (later.value.code, later.value.temporary) == (1302, True)
-
-
-async def _unavailable(user: str) -> User | None:
-    raise qunxin.QunxinError("store_unavailable", user=user)
 
 
 @JAVASCRIPT_KINDS
@@ -283,7 +276,7 @@ async def test_five_hundred_conversations(tmp_path: Path, kind: Kind, open_devic
 
 
 async def test_a_token_is_renewed_before_it_expires(node: RealtimeNode, kind: Kind) -> None:
-    """Without the connection ending; and an expired one at connect is replaced."""
+    """Without the connection ending."""
     asked = 0
     renewed = asyncio.Event()
 
@@ -309,6 +302,40 @@ async def test_a_token_is_renewed_before_it_expires(node: RealtimeNode, kind: Ki
                 await bob.rpc("user.get", user="bob")
     finally:
         await bob.close()
+
+
+async def test_an_expired_token_at_connect_is_replaced(node: RealtimeNode, kind: Kind) -> None:
+    """The server's 109 makes the SDK ask the application for another one, and come in with it."""
+    tokens = [node.expired_token("bob"), node.token("bob")]
+
+    async def get_token() -> str:
+        return tokens.pop(0)
+
+    bob = make_device(kind)
+    try:
+        await bob.connect(f"http://127.0.0.1:{node.port}", get_token)
+        await bob.until("subscribed", TEA)
+        assert not tokens
+        assert not [event for event in bob.events if event[0] == "disconnected"]
+        await bob.until_given(TEA, await _send(node.engine, 1))
+    finally:
+        await bob.close()
+
+
+async def test_every_error_arrives_with_its_number_and_its_advice(
+    node: RealtimeNode, open_device: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`temporary` is said of what a repeat can mend, and of nothing else: the whole table, as the
+    application sees it in each SDK."""
+    bob = await open_device(node, "bob")
+    seen = {}
+    for code in ERRORS:
+        raising = AsyncMock(side_effect=qunxin.QunxinError(code))
+        monkeypatch.setattr(node.engine, "get_user", raising)
+        with pytest.raises(SdkError) as refused:
+            await bob.rpc("user.get", user="bob")
+        seen[code] = (refused.value.code, refused.value.temporary)
+    assert seen == {code: (ERROR_NUMBERS[code], spec.retryable) for code, spec in ERRORS.items()}
 
 
 @pytest.fixture
