@@ -31,6 +31,13 @@ def prepare_folder(folder: Path) -> None:
         raise _cannot_use(folder, error) from error
 
 
+def check_has_node(folder: Path) -> None:
+    """Refuse with `not_found` a folder in which no node has ever been opened."""
+    if not (folder / DATABASE_NAME).exists():
+        detail = f"there is no node in {folder.absolute()}; see --data"
+        raise QunxinError("not_found", detail=detail)
+
+
 def check_no_history(folder: Path, advice: str) -> None:
     """Refuse with `invalid_request` a folder that holds messages."""
     if any((folder / name).exists() for name in HISTORY_NAMES):

@@ -110,6 +110,50 @@ def test_for_people_a_key_stands_alone_on_the_output(folder_cli: CommandLine) ->
     assert "not shown again" in done.err
 
 
+NEEDS_A_NODE: list[tuple[str, ...]] = [
+    ("backup", "{elsewhere}/copy.db"),
+    ("export", "{elsewhere}/copy.jsonl"),
+    ("send", "broadcast", "all", "早 🌅"),
+    ("link",),
+    ("user", "show", "alice"),
+    ("user", "erase", "alice", "--yes"),
+    ("group", "create", "tea", "--owner", "alice"),
+    ("group", "members", "tea"),
+    ("key", "list"),
+    ("token", "rotate"),
+    ("webhook", "list"),
+    ("webhook", "create", "https://shop.example.org/群"),
+]
+
+
+@pytest.mark.parametrize("arguments", NEEDS_A_NODE, ids=lambda given: " ".join(given[:2]))
+@pytest.mark.parametrize("there", [False, True], ids=["no folder", "an empty folder"])
+def test_a_command_makes_no_node_of_a_mistyped_folder(
+    folder_cli: CommandLine, tmp_path: Path, arguments: tuple[str, ...], there: bool
+) -> None:
+    """It is refused, names the folder in full, and leaves neither a folder nor a file."""
+    elsewhere = tmp_path / "备份"
+    elsewhere.mkdir()
+    if there:
+        folder_cli.folder.mkdir()
+    error = folder_cli.refusal(*(part.format(elsewhere=elsewhere) for part in arguments))
+    assert error["code"] == "not_found"
+    assert f"there is no node in {folder_cli.folder.absolute()}" in error["detail"]
+    assert not any(elsewhere.iterdir())
+    assert folder_cli.folder.exists() is there
+    assert not there or not any(folder_cli.folder.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [("key", "create", "店"), ("user", "create", "alice")])
+def test_what_begins_a_node_may_make_its_folder(
+    folder_cli: CommandLine, arguments: tuple[str, ...]
+) -> None:
+    """And says so, where it is new."""
+    done = folder_cli.run(*arguments)
+    assert done.code == 0
+    assert f"Made the data folder {folder_cli.folder.absolute()}" in done.err
+
+
 def test_what_is_written_is_its_owners_alone(data_folder: Path) -> None:
     """Folder 0700, files 0600, whatever the umask of the shell."""
     script = f"umask 000; exec '{sys.executable}' -m qunxin key create k --data \"$FOLDER\""
@@ -144,6 +188,7 @@ def test_errors_speak_the_readers_language(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    folder_cli("user", "create", "alice")
     done = folder_cli.run("group", "show", "tea", *options)
     assert done.code == 1
     assert says in done.err

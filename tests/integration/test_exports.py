@@ -113,5 +113,6 @@ def test_a_missing_file_is_refused_in_words(folder_cli: CommandLine, tmp_path: P
     """Both ways."""
     error = folder_cli.refusal("import", str(tmp_path / "无.jsonl"))
     assert "cannot be imported" in error["detail"]
+    folder_cli("user", "create", "alice")
     error = folder_cli.refusal("export", str(tmp_path / "无" / "x.jsonl"))
     assert "cannot be written" in error["detail"]

@@ -25,7 +25,7 @@ Start a node, then talk to it from another terminal:
     qunxin send group tea --from alice "你好 🍵"
 
 Commands work on the data folder (--data, qunxin-data by default), whether a server runs on it
-or not.
+or not. Only serve, import, restore, `user create` and `key create` make a folder that is missing.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings.""",
 )

@@ -15,6 +15,7 @@ from qunxin.cli.exits import errors_shown
 from qunxin.cli.output import Output, preferred_language
 from qunxin.config import Settings, load_settings
 from qunxin.control import Control, open_control
+from qunxin.folder import check_has_node
 
 _COMMON: Final = Group("Common options", sort_key=100)
 
@@ -64,12 +65,19 @@ class Common:
 Work = Callable[[Control, Output], Awaitable[None]]
 
 
-def run_on_folder(common: Common | None, work: Work) -> None:
+def run_on_folder(common: Common | None, work: Work, *, may_make: bool = False) -> None:
     """Do `work` with the node that owns the data folder: the running server, or one that is
-    opened here for as long as it takes."""
+    opened here for as long as it takes.
+
+    Where there is no node yet, one is made if the command `may_make` it, since it begins something.
+    Any other is refused and leaves nothing: a mistyped folder must not look like an empty node.
+    """
     common = common or Common()
     with errors_shown(common.output) as output:
-        asyncio.run(_run(common.settings(), output, work))
+        settings = common.settings()
+        if not may_make:
+            check_has_node(settings.data_folder)
+        asyncio.run(_run(settings, output, work))
 
 
 async def _run(settings: Settings, output: Output, work: Work) -> None:

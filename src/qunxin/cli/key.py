@@ -46,7 +46,7 @@ def create(
         output.note(f"Key {made['id']} ({name}) may: {', '.join(sorted(made['scopes']))}.")
         output.note("It is not shown again. Send it as  Authorization: Bearer KEY")
 
-    run_on_folder(common, work)
+    run_on_folder(common, work, may_make=True)
 
 
 @app.command(name="list")

@@ -36,7 +36,7 @@ def create(user: str, /, *, name: str | None = None, common: Common | None = Non
         done = "created" if saved["new"] else "was there already and is up to date"
         output.result(saved, f"User {titled(saved, 'user')} {done}.")
 
-    run_on_folder(common, work)
+    run_on_folder(common, work, may_make=True)
 
 
 @app.command
