@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import qunxin
 from command_line import CommandLine
+from qunxin.errors import QunxinError
 from serving import ServerProcess, answer, run_cli
 
 
@@ -152,6 +154,31 @@ def test_what_begins_a_node_may_make_its_folder(
     done = folder_cli.run(*arguments)
     assert done.code == 0
     assert f"Made the data folder {folder_cli.folder.absolute()}" in done.err
+
+
+CONTROLS = ["\x1b]0;pwned\x07\x1b[2J 坏", "茶\n茶", "茶\n", "\x9b31m 红", "行\u2028行", "\x7f茶"]
+
+
+@pytest.mark.parametrize("name", CONTROLS, ids=ascii)
+def test_a_name_that_would_act_on_a_terminal_is_refused(cli: CommandLine, name: str) -> None:
+    """At every door by which a name comes in; right-to-left and joined emoji are names."""
+    cli("user", "create", "alice", "--name", "שלום 👩‍👩‍👧")
+    for command in (
+        ("user", "create", "alice", "--name", name),
+        ("group", "create", "tea", "--owner", "alice", "--name", name),
+        ("key", "create", name),
+    ):
+        assert cli.refusal(*command)["code"] == "invalid_request"
+    assert cli("user", "show", "alice")["name"] == "שלום 👩‍👩‍👧"
+
+
+async def test_an_embedded_engine_refuses_such_names_too(tmp_path: Path) -> None:
+    """The rule is the engine's, not the gateways'."""
+    async with qunxin.open(tmp_path / "chat.db") as chat:
+        for name in CONTROLS:
+            with pytest.raises(QunxinError) as refused:
+                await chat.put_user("alice", name=name)
+            assert refused.value.code == "invalid_request"
 
 
 def test_what_is_written_is_its_owners_alone(data_folder: Path) -> None:

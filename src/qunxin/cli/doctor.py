@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from qunxin.cli.common import Common
 from qunxin.cli.exits import REFUSED, errors_shown
-from qunxin.cli.output import Output
+from qunxin.cli.output import Output, visible
 from qunxin.config import Settings
 from qunxin.doctor import Finding, Level, examine
 from qunxin.doctor.findings import Words, problem
@@ -72,7 +72,8 @@ def _tell(output: Output, findings: list[Finding]) -> None:
         output.json({"findings": rows})
         return
     for one in findings:
-        text = escape(one.text.show(output.language))
+        text = escape(visible(one.text.show(output.language)))
         output.screen.print(f"{_MARKS[one.level]} {one.check:<10}  {text}")
         if one.advice.english:
-            output.screen.print(f"  {one.advice.show(output.language)}", markup=False)
+            advice = visible(one.advice.show(output.language))
+            output.screen.print(f"  {advice}", markup=False)

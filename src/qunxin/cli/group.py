@@ -50,7 +50,7 @@ def create(
     owner
         The account that owns it.
     name
-        What people see: any Unicode. By default the id.
+        What people see: any Unicode on one line. By default the id.
     history
         From where new members may read: joined (default) or full.
     require

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from qunxin.cli.common import Common, run_on_folder
-from qunxin.cli.output import Output
+from qunxin.cli.output import Output, isolated
 from qunxin.cli.times import local_time
 from qunxin.control import Control
 from qunxin.engine.access import Scope
@@ -43,7 +43,9 @@ def create(
     async def work(control: Control, output: Output) -> None:
         made = await control.call("key.create", name=name, scopes=scope)
         output.result(made, made["key"])
-        output.note(f"Key {made['id']} ({name}) may: {', '.join(sorted(made['scopes']))}.")
+        output.note(
+            f"Key {made['id']} ({isolated(name)}) may: {', '.join(sorted(made['scopes']))}."
+        )
         output.note("It is not shown again. Send it as  Authorization: Bearer KEY")
 
     run_on_folder(common, work, may_make=True)
@@ -94,6 +96,6 @@ def revoke(key_id: str, /, *, common: Common | None = None) -> None:
 
     async def work(control: Control, output: Output) -> None:
         revoked = await control.call("key.revoke", id=key_id)
-        output.result(revoked, f"Key {revoked['id']} ({revoked['name']}) is revoked.")
+        output.result(revoked, f"Key {revoked['id']} ({isolated(revoked['name'])}) is revoked.")
 
     run_on_folder(common, work)

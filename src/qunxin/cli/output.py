@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 _PATIENCE_SECONDS: Final = 1.0
-_SILENT: Final = dict.fromkeys(map(ord, "\a\b\v\f\r"))
 
 
 def preferred_language(asked: str | None, environment: Mapping[str, str] = os.environ) -> str:
@@ -65,7 +66,7 @@ class Output:
         if self.as_json:
             self.json(facts)
             return
-        _write(sys.stdout, *lines)
+        _write(sys.stdout, *(visible(line) for line in lines))
 
     def table(
         self,
@@ -87,7 +88,7 @@ class Output:
             self.screen.print(table)
         else:
             self.note("There are none.")
-        _write(sys.stdout, *lines)
+        _write(sys.stdout, *(visible(line) for line in lines))
 
     def json(self, facts: Mapping[str, Any]) -> None:
         _write(sys.stdout, msgspec.json.encode(facts).decode())
@@ -95,7 +96,7 @@ class Output:
     def note(self, line: str) -> None:
         """Something beside the result, on standard error; programs are spared it."""
         if not self.as_json:
-            _write(sys.stderr, line)
+            _write(sys.stderr, visible(line))
 
     def error(self, error: QunxinError) -> None:
         """A refusal: what happened, its code, and what can be done about it."""
@@ -108,7 +109,7 @@ class Output:
             return
         from rich.markup import escape  # noqa: PLC0415 - see above
 
-        self.errors.print(f"[bold red]✗[/] {escape(text)}  [dim]({error.code})[/]")
+        self.errors.print(f"[bold red]✗[/] {escape(visible(text))}  [dim]({error.code})[/]")
         if advice:
             _write(sys.stderr, f"  {advice}")
 
@@ -171,9 +172,9 @@ def _console(*, stderr: bool) -> Console:
 
 
 def _write(stream: TextIO, *lines: str) -> None:
-    """Lines as they are, but for what moves the cursor or rings: a name may hold it."""
+    """Lines as they are."""
     try:
-        stream.writelines(f"{line.translate(_SILENT)}\n" for line in lines)
+        stream.writelines(f"{line}\n" for line in lines)
         stream.flush()
     except BrokenPipeError:  # whoever read it is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -188,10 +189,35 @@ def plain(value: Any) -> str:
         return "yes" if value else "no"
     from rich.markup import escape  # noqa: PLC0415 - see above
 
-    return escape(str(value))
+    return escape(isolated(str(value)))
+
+
+_CONTROLS: Final = re.compile(r"[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066\u2067]")
+"""What would act on the terminal: control characters, breaks of lines, and what turns the direction
+of the text around it. U+2068 and U+2069 are those of `isolated`."""
+_ISOLATES: Final = re.compile(r"[\u2068\u2069]")
+_RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
+
+
+def visible(text: str) -> str:
+    """`text` on one line, with whatever would act on a terminal written out: ``\\x1b``."""
+    return _CONTROLS.sub(_written_out, text)
+
+
+def isolated(text: str) -> str:
+    """Somebody's text, which disorders nothing that stands beside it: `visible`, and where it runs
+    from right to left, between marks that hold its direction inside (UAX #9: FSI and PDI)."""
+    shown = visible(_ISOLATES.sub(_written_out, text))
+    if any(unicodedata.bidirectional(one) in _RIGHT_TO_LEFT for one in shown):
+        return f"\u2068{shown}\u2069"
+    return shown
+
+
+def _written_out(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
 def titled(thing: Mapping[str, Any], kind: str) -> str:
     """A user or a group by its id, with its name where that says more."""
     thing_id, name = thing[kind], thing["name"]
-    return f"{thing_id} ({name})" if name and name != thing_id else str(thing_id)
+    return f"{thing_id} ({isolated(name)})" if name and name != thing_id else str(thing_id)

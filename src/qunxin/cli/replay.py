@@ -13,7 +13,7 @@ import uvloop
 from cyclopts import App, Parameter
 
 from qunxin.cli.exits import REFUSED, errors_shown
-from qunxin.cli.output import Output, preferred_language
+from qunxin.cli.output import Output, preferred_language, visible
 from qunxin.replay.options import ReplayOptions, parse_speed
 from qunxin.replay.report import ReplayOutcome, print_outcome, shown_progress
 from qunxin.replay.run import run_replay
@@ -109,6 +109,6 @@ def _tell(outcome: ReplayOutcome, output: Output) -> None:
         print_outcome(outcome, output.screen)
         return
     for note in outcome.notes:
-        output.errors.print(note, markup=False)
+        output.errors.print(visible(note), markup=False)
     sys.stdout.write(outcome.to_json() + "\n")
     sys.stdout.flush()

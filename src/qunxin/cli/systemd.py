@@ -92,7 +92,7 @@ def systemd(*, user: str = "qunxin", common: Common | None = None) -> None:
     with errors_shown(common.output) as output:
         settings = common.settings()
         unit = make_unit(settings, user, common.config)
-        output.result({"unit": unit}, unit.rstrip("\n"))
+        output.result({"unit": unit}, *unit.splitlines())
 
 
 def make_unit(settings: Settings, user: str, config: Path | None) -> str:

@@ -28,7 +28,7 @@ def create(user: str, /, *, name: str | None = None, common: Common | None = Non
     user
         The account's id: 1 to 64 of A-Z a-z 0-9 _ . @ -
     name
-        What people see: any Unicode. By default the id.
+        What people see: any Unicode on one line. By default the id.
     """
 
     async def work(control: Control, output: Output) -> None:

@@ -19,6 +19,7 @@ from qunxin.model import (
     Reason,
     Role,
     Unreachable,
+    is_one_line,
     is_valid_id,
 )
 from qunxin.observe import Tracer
@@ -126,6 +127,20 @@ def check_id(field: str, value: Any) -> str:
     if not is_valid_id(value):
         raise QunxinError("invalid_request", detail=f"{field}: not a valid id")
     return str(value)
+
+
+def check_name(name: str, max_length: int) -> str:
+    """A name for people: any Unicode on one line, not empty; or `invalid_request`."""
+    if not 1 <= len(name) <= max_length:
+        raise QunxinError("invalid_request", detail=f"name: 1 to {max_length} characters")
+    if not is_one_line(name):
+        detail = "name: no control characters, and no line breaks"
+        raise QunxinError("invalid_request", detail=detail)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise QunxinError("invalid_request", detail="name: not valid Unicode") from None
+    return name
 
 
 def check_conversation(name: Any) -> Conversation:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from qunxin.engine.access import SYSTEM, Caller, acting_user, check_access, fence
-from qunxin.engine.core import Core, check_id, check_limit, veiled
+from qunxin.engine.core import Core, check_id, check_limit, check_name, veiled
 from qunxin.engine.quotas import Quota
 from qunxin.engine.results import GroupPut, MembersChange, SeenUser, UserPut
 from qunxin.errors import QunxinError
@@ -252,16 +252,7 @@ class DirectoryOperations(Core):
 
 
 def _check_name(name: str | None) -> str | None:
-    """A display name: any Unicode, not empty, at most 200 characters."""
-    if name is None:
-        return None
-    if not 1 <= len(name) <= MAX_NAME_LENGTH:
-        raise QunxinError("invalid_request", detail=f"name: 1 to {MAX_NAME_LENGTH} characters")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise QunxinError("invalid_request", detail="name: not valid Unicode") from None
-    return name
+    return None if name is None else check_name(name, MAX_NAME_LENGTH)
 
 
 def _convert(field: str, value: Any, kind: type[T]) -> T | None:

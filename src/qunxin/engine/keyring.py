@@ -9,11 +9,12 @@ from collections.abc import Iterable
 import msgspec
 
 from qunxin.engine.access import DEFAULT_SCOPES, SYSTEM, Caller, Scope, check_access
-from qunxin.engine.core import Core
+from qunxin.engine.core import Core, check_name
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey
 from qunxin.store.commands import PutApiKey, RevokeApiKey
 
+MAX_NAME_LENGTH = 100
 _PREFIX = "qx"
 
 
@@ -38,8 +39,7 @@ class KeyOperations(Core):
         """Make a key with those scopes (`DEFAULT_SCOPES` unless told). On return it works here;
         nobody can give a scope that they do not have."""
         check_access(caller, "key.create")
-        if not 1 <= len(name) <= 100:
-            raise QunxinError("invalid_request", detail="name: 1 to 100 characters")
+        check_name(name, MAX_NAME_LENGTH)
         wanted = _check_scopes(scopes)
         beyond = wanted - caller.scopes
         if beyond:

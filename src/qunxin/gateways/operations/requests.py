@@ -23,7 +23,15 @@ from qunxin.engine.webhooks import (
     MAX_URL_LENGTH,
 )
 from qunxin.gateways.operations.responses import RoleName
-from qunxin.model import MAX_ID_LENGTH, MAX_INTEGER, DeliveryState, History, Require, UserState
+from qunxin.model import (
+    MAX_ID_LENGTH,
+    MAX_INTEGER,
+    NAME_PATTERN,
+    DeliveryState,
+    History,
+    Require,
+    UserState,
+)
 
 MAX_NAME_LENGTH: Final = 200
 MAX_KEY_NAME_LENGTH: Final = 100
@@ -59,7 +67,8 @@ DisplayName: TypeAlias = Annotated[
     Meta(
         min_length=1,
         max_length=MAX_NAME_LENGTH,
-        description="What people see: any Unicode.",
+        pattern=NAME_PATTERN,
+        description="What people see: any Unicode, without control characters and line breaks.",
         examples=["茶友会 🍵"],
     ),
 ]
@@ -381,6 +390,7 @@ class CreateKey(Request, frozen=True):
         Meta(
             min_length=1,
             max_length=MAX_KEY_NAME_LENGTH,
+            pattern=NAME_PATTERN,
             description="What the key is for, as people see it.",
             examples=["订单服务 orders"],
         ),
