@@ -28,6 +28,7 @@ CONFIG_FILE_NAME: Final = "qunxin.toml"
 _Part = TypeVar("_Part", bound=msgspec.Struct)
 _MEBIBYTE: Final = 1024 * 1024
 _engine = EngineSettings()
+_LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -345,6 +346,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "connections told to come back; what is left then is cut.",
         ),
     ] = 10.0
+    metrics_networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks whose clients may read `/metrics` (`10.2.0.0/16`): this machine "
+            "alone, unless told otherwise. Behind a proxy the client is whom `trusted_proxies` "
+            "say.",
+        ),
+    ] = _LOOPBACK
     log_format: Annotated[
         Literal["auto", "console", "json"],
         Meta(
@@ -508,12 +517,13 @@ def _check_parts(settings: Settings, found: Mapping[str, _Found]) -> None:
 
 
 def _check_networks(settings: Settings, found: Mapping[str, _Found]) -> None:
-    for network in settings.webhook_networks:
-        try:
-            ip_network(network)
-        except ValueError as error:
-            source = found["webhook_networks"].source
-            raise _invalid(f"{source} must be networks such as 10.2.0.0/16: {error}") from error
+    for name in ("webhook_networks", "metrics_networks", "trusted_proxies"):
+        for network in getattr(settings, name):
+            try:
+                ip_network(network, strict=name != "trusted_proxies")
+            except ValueError as error:
+                wanted = f"{found[name].source} must be networks such as 10.2.0.0/16"
+                raise _invalid(f"{wanted}: {error}") from error
 
 
 def _invalid(detail: str) -> QunxinError:

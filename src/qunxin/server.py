@@ -304,8 +304,8 @@ def _public_server(
     authenticator = node.authenticator(Authenticator, others)
     http = settings.part(HttpSettings)
     sign_in = node.sign_in(authenticator)
-    app = build_app(node.engine, authenticator, http, metrics.render, sign_in)
     limits = ClientLimits(settings.part(AddressSettings), asyncio.get_running_loop().time)
+    app = build_app(node.engine, authenticator, http, metrics.render, sign_in, limits)
     realtime = RealtimeGateway(
         node.engine, authenticator, settings.part(RealtimeSettings), limits=limits
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import httpx
 import pytest
@@ -64,6 +65,43 @@ def test_a_scrape_tells_what_happened(server: ServerProcess) -> None:
     assert before["qunxin_store_file_bytes"][()] > 0
     assert before["qunxin_store_log_bytes"][()] > 0
     assert before["process_open_fds"][()] > 0
+
+
+PROXIED = ("--trusted-proxies", "127.0.0.1", "--forwarded-header", "x-forwarded-for")
+
+
+@pytest.mark.parametrize(
+    ("options", "forwarded", "status"),
+    [
+        ((), None, 200),
+        ((), "203.0.113.9", 200),  # said by nobody whose word is taken
+        (PROXIED, None, 200),
+        (PROXIED, "127.0.0.2", 200),
+        (PROXIED, "203.0.113.9", 403),
+        (PROXIED, "127.0.0.1, 203.0.113.9", 403),
+        (PROXIED, "不是地址", 403),
+        ((*PROXIED, "--metrics-networks", "203.0.113.0/24"), "203.0.113.9", 200),
+        ((*PROXIED, "--metrics-networks", "203.0.113.0/24"), None, 403),
+        (("--metrics-networks", "2001:db8::/32"), None, 403),
+    ],
+)
+def test_metrics_are_for_the_networks_that_are_named(
+    data_folder: Path, options: tuple[str, ...], forwarded: str | None, status: int
+) -> None:
+    """By the client's address, as trusted proxies tell it; the refusal names the setting, whatever
+    the path is spelt like, and health stays open."""
+    headers = {} if forwarded is None else {b"x-forwarded-for": forwarded.encode()}
+    with ServerProcess(data_folder, *options) as server:
+        for path in ("/metrics", "/%6Detrics", "/metrics%0A", "/metrics?茶"):
+            got = httpx.get(server.url + path, headers=headers)
+            assert got.status_code in (status, 404)
+            assert "qunxin_sessions" not in got.text or status == 200
+        refused = httpx.get(f"{server.url}/metrics", headers=headers)
+        assert refused.status_code == status
+        if status == 403:
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert "metrics_networks" in refused.json()["detail"]
+        assert httpx.get(f"{server.url}/health/live", headers=headers).status_code == 200
 
 
 def test_ends_are_counted_by_code(server: ServerProcess) -> None:

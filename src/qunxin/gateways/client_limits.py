@@ -1,4 +1,4 @@
-"""Where a client comes from, and how much one address may ask for.
+"""Where a client comes from, what is for some addresses only, and how much one may ask for.
 
 Behind a proxy every connection comes from the proxy; whose it really is stands in a header, which
 is believed from proxies that the settings name and from nobody else. The last address in it that
@@ -11,7 +11,7 @@ has named in the settings is not taken for one greedy client.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -45,6 +45,8 @@ class AddressSettings(msgspec.Struct, frozen=True, kw_only=True):
     address_connections: int = 2_000
     address_requests_per_second: int = 200
     address_handshakes_per_second: int = 50
+    metrics_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks whose clients may read the metrics."""
 
 
 Address = IPv4Address | IPv6Address
@@ -54,10 +56,11 @@ class ClientLimits:
     """The counters of one node. `now` tells seconds that never step back."""
 
     def __init__(self, settings: AddressSettings, now: Callable[[], float]) -> None:
-        """Raises `invalid_settings` where a proxy is no address."""
+        """Raises `invalid_settings` where a proxy or a network is no address."""
         self._settings = settings
         self._now = now
-        self._proxies = [_network(text) for text in settings.trusted_proxies]
+        self._proxies = networks_of("trusted_proxies", settings.trusted_proxies)
+        self._for_metrics = networks_of("metrics_networks", settings.metrics_networks)
         self._open: Counter[str] = Counter()
         self._requests = _buckets(settings.address_requests_per_second)
         self._handshakes = _buckets(settings.address_handshakes_per_second)
@@ -71,14 +74,15 @@ class ClientLimits:
     def client(self, peer: object, headers: Mapping[str, str]) -> str | None:
         """Under which name a request's client is counted, by the socket's other end and the
         headers (names in lower case, of a repeated one the values joined by commas)."""
-        address = _address(peer)
-        if address is None or not self._is_proxy(address):
-            return self.peer(peer)
-        for text in self._forwarded(headers):
-            found = _address(text)
-            if found is None or not self._is_proxy(found):
-                return None if found is None else _name(found)
-        return None
+        address = self._client_address(peer, headers)
+        return None if address is None or self._is_proxy(address) else _name(address)
+
+    def check_metrics(self, peer: object, headers: Mapping[str, str]) -> None:
+        """Refuse with `forbidden` a client that may not read the metrics."""
+        address = self._client_address(peer, headers)
+        if address is None or not any(address in network for network in self._for_metrics):
+            detail = "the metrics are for clients in metrics_networks, a setting of this node"
+            raise QunxinError("forbidden", detail=detail)
 
     def check_request(self, client: str | None) -> None:
         """Count one request. Raises `rate_limited`."""
@@ -105,14 +109,27 @@ class ClientLimits:
         if self._open[client] <= 0:
             del self._open[client]
 
+    def _client_address(self, peer: object, headers: Mapping[str, str]) -> Address | None:
+        """The address that a request comes from: a proxy's own where no other is told, None where
+        what is told is no address."""
+        address = _address(peer)
+        if address is None or not self._is_proxy(address):
+            return address
+        for text in self._forwarded(headers):
+            address = _address(text)
+            if address is None or not self._is_proxy(address):
+                break
+        return address
+
     def _is_proxy(self, address: Address) -> bool:
         return any(address in network for network in self._proxies)
 
     def _forwarded(self, headers: Mapping[str, str]) -> Iterator[str]:
         """The addresses in the header, the last first."""
         header = self._settings.forwarded_header
-        parts = headers.get(header, "").split(",")
-        for part in reversed(parts):
+        if header not in headers:
+            return
+        for part in reversed(headers[header].split(",")):
             yield part.strip() if header == "x-forwarded-for" else _forwarded_for(part)
 
 
@@ -148,11 +165,16 @@ def _name(address: Address) -> str | None:
     return str(IPv6Network((int(address) >> _SITE_BITS << _SITE_BITS, _SITE_BITS)))
 
 
-def _network(text: str) -> IPv4Network | IPv6Network:
+def networks_of(setting: str, texts: Iterable[str]) -> list[IPv4Network | IPv6Network]:
+    """The networks that a setting names. Raises `invalid_settings`."""
+    return [_network(setting, text) for text in texts]
+
+
+def _network(setting: str, text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text, strict=False)
     except ValueError:
-        detail = f"trusted_proxies: {text!r} is no address and no network"
+        detail = f"{setting}: {text!r} is no address and no network"
         raise QunxinError("invalid_settings", detail=detail) from None
 
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from qunxin.engine import Engine
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.http.endpoints import (
     EXCHANGE,
     Endpoint,
@@ -47,11 +48,13 @@ def build_app(
     settings: HttpSettings,
     metrics: Callable[[], bytes],
     sign_in: SignIn | None = None,
+    limits: ClientLimits | None = None,
 ) -> ASGIApp:
     """The gateway as an ASGI application for `http` scopes (a `websocket` is closed unopened).
-    `metrics` renders the metrics in Prometheus' text format. Without `sign_in` nobody can sign in
+    `metrics` renders the metrics in Prometheus' text format, for clients that `limits` lets read
+    them (any, where there are none). Without `sign_in` nobody can sign in
     to the page. The engine's life is its owner's: nothing is opened or closed here."""
-    return Gateway(engine, authenticator, settings, metrics, sign_in)
+    return Gateway(engine, authenticator, settings, metrics, sign_in, limits)
 
 
 class Gateway:
@@ -64,6 +67,7 @@ class Gateway:
         settings: HttpSettings,
         metrics: Callable[[], bytes],
         sign_in: SignIn | None,
+        limits: ClientLimits | None,
     ) -> None:
         self._observer = engine.observer
         self._tracer = engine.tracer
@@ -73,7 +77,7 @@ class Gateway:
         self._router = Router(
             [
                 *operation_routes(services, authenticator, settings),
-                *health_routes(engine, metrics),
+                *health_routes(engine, metrics, limits),
                 *page_routes(),
                 *(() if sign_in is None else session_routes(sign_in, settings)),
             ],

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from qunxin.engine import Engine
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.client_limits import ClientLimits
 from qunxin.gateways.http.admission import Admission, Gates
 from qunxin.gateways.http.binding import Binder, check_json_type
 from qunxin.gateways.http.exchange import Exchange, Header
@@ -196,9 +197,12 @@ class OperationAction:
 class HealthActions:
     """Whether the process lives, and whether it can do its work."""
 
-    def __init__(self, engine: Engine, metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self, engine: Engine, metrics: Callable[[], bytes], limits: ClientLimits | None
+    ) -> None:
         self._engine = engine
         self._metrics = metrics
+        self._limits = limits
 
     async def live(self, exchange: Exchange) -> None:
         """200 as long as the event loop turns."""
@@ -211,6 +215,10 @@ class HealthActions:
         await exchange.reply(HTTPStatus.OK, _JSON, b'{"status":"ready"}')
 
     async def metrics(self, exchange: Exchange) -> None:
+        """For clients in `metrics_networks`; for whoever reaches the port where no limits hold."""
+        if self._limits is not None:
+            client = exchange.scope["client"]
+            self._limits.check_metrics(None if client is None else client[0], exchange.headers)
         await exchange.reply(HTTPStatus.OK, _METRICS, self._metrics())
 
 
@@ -264,9 +272,12 @@ def operation_routes(
         yield Route(path, Endpoint(by_path[path], path))
 
 
-def health_routes(engine: Engine, metrics: Callable[[], bytes]) -> Iterator[Route]:
-    """Health and metrics: open to whoever reaches the port, without names or content."""
-    actions = HealthActions(engine, metrics)
+def health_routes(
+    engine: Engine, metrics: Callable[[], bytes], limits: ClientLimits | None
+) -> Iterator[Route]:
+    """Health, open to whoever reaches the port, and metrics, for those whom `limits` lets: both
+    without credentials, names or content."""
+    actions = HealthActions(engine, metrics, limits)
     for path, action in (
         ("/health/live", actions.live),
         ("/health/ready", actions.ready),
