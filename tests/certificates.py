@@ -22,8 +22,13 @@ class Certificate(NamedTuple):
     trusting: ssl.SSLContext
 
 
-def make_certificate(folder: Path, *names: str) -> Certificate:
-    """Good for a day, for these host names and IP addresses."""
+def make_certificate(
+    folder: Path,
+    *names: str,
+    since: timedelta = timedelta(hours=-1),
+    until: timedelta = timedelta(days=1),
+) -> Certificate:
+    """Good for a day unless told otherwise, for these host names and IP addresses."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "群信 test")])
     now = datetime.now(UTC)
@@ -33,8 +38,8 @@ def make_certificate(folder: Path, *names: str) -> Certificate:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now + since)
+        .not_valid_after(now + until)
         .add_extension(x509.SubjectAlternativeName([_name(one) for one in names]), False)
         .sign(key, hashes.SHA256())
     )

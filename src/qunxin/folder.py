@@ -32,8 +32,13 @@ def prepare_folder(folder: Path) -> None:
 
 
 def check_has_node(folder: Path) -> None:
-    """Refuse with `not_found` a folder in which no node has ever been opened."""
-    if not (folder / DATABASE_NAME).exists():
+    """Refuse with `not_found` a folder in which no node has ever been opened. Raises
+    `cannot_start` where it may not be looked into."""
+    try:
+        found = (folder / DATABASE_NAME).exists()
+    except OSError as error:
+        raise _cannot_use(folder, error) from error
+    if not found:
         detail = f"there is no node in {folder.absolute()}; see --data"
         raise QunxinError("not_found", detail=detail)
 

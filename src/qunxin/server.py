@@ -79,7 +79,8 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts, str], 
     lets one person sign in to the page with a new account. On a signal the node takes no new
     connections, answers what was accepted, tells sessions to come back, and stops within
     `shutdown_timeout_seconds`; a second signal stops it at once. Raises `cannot_start` where the
-    port is in use or another process owns the folder.
+    port is in use, another process owns the folder, or a file that the settings name is of no
+    use.
     """
     stopping = asyncio.Event()
     settings = _with_open_files(settings)
@@ -87,7 +88,8 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts, str], 
         tracer = stack.enter_context(open_tracer())
         stack.enter_context(_stop_on_signals(stopping, settings.shutdown_timeout_seconds))
         tls = stack.enter_context(current_tls(settings))
-        listeners = stack.enter_context(_listening(settings.host, settings.port))
+        others = await stack.enter_async_context(_others_keys(settings))
+        listeners = stack.enter_context(listening(settings.host, settings.port))
         metrics = Metrics()
         node = await stack.enter_async_context(_owning_node(settings, tracer, metrics))
         webhooks = WebhookSender(node.engine, settings.part(WebhookSettings), metrics)
@@ -96,7 +98,6 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts, str], 
         owner_listener = stack.enter_context(control_socket(node.folder))
         owner = _owner_server(node, facts, metrics)
         await stack.enter_async_context(_serving(owner, [owner_listener], stopping))
-        others = await stack.enter_async_context(_others_keys(settings))
         public = _public_server(node, metrics, others, tls)
         stack.enter_context(rare_collections())
         await stack.enter_async_context(_serving(public, listeners, stopping))
@@ -161,8 +162,8 @@ async def _check_free(settings: Settings) -> None:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[list[socket.socket]]:
-    """Sockets bound to every address of `host`, the same port on each."""
+def listening(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Sockets bound to every address of `host`, the same port on each. Raises `cannot_start`."""
     listeners: list[socket.socket] = []
     try:
         for family, (name, _, *rest) in _addresses(host, port):
@@ -282,13 +283,16 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def _others_keys(settings: Settings) -> AsyncIterator[KeySet | None]:
-    """The keys of others who sign tokens, where the settings name some."""
+    """The keys of others who sign tokens, where the settings name some. Raises `cannot_start`
+    where they are in a file that cannot be used; who is behind a URL may answer later."""
     if not settings.jwks:
         yield None
         return
     # The library that fetches is for those alone who need it.
-    from qunxin.gateways.jwks import open_key_set  # noqa: PLC0415
+    from qunxin.gateways.jwks import is_url, open_key_set, read_key_set  # noqa: PLC0415
 
+    if not is_url(settings.jwks):
+        await read_key_set(settings.jwks)
     allow_private = settings.jwks_private_addresses == "allow"
     keys = open_key_set(settings.jwks, allow_private=allow_private)
     try:

@@ -104,6 +104,14 @@ def test_a_port_in_use_is_refused_in_words(folder_cli: CommandLine) -> None:
     assert not folder_cli.folder.exists()
 
 
+def test_a_file_of_keys_that_is_not_there_stops_the_start(folder_cli: CommandLine) -> None:
+    """As a certificate would; nothing is made."""
+    error = folder_cli.refusal("serve", "--port", "0", "--jwks", "/nope/钥匙.json")
+    assert error["code"] == "cannot_start"
+    assert "/nope/钥匙.json" in error["detail"]
+    assert not folder_cli.folder.exists()
+
+
 @pytest.mark.parametrize("host", ["192.0.2.1", "host.invalid"])
 def test_a_foreign_address_is_refused_in_words(folder_cli: CommandLine, host: str) -> None:
     """An address of another machine, a name that nobody knows."""
@@ -118,7 +126,7 @@ def test_a_file_in_the_folders_place_is_refused_in_words(
     """So is a folder below a file."""
     (tmp_path / "文件").write_text("")
     for path in (tmp_path / "文件", tmp_path / "文件" / "data"):
-        for command in (("serve", "--port", "0"), ("key", "list")):
+        for command in (("serve", "--port", "0"), ("key", "create", "店")):
             error = CommandLine(path, capsys).refusal(*command)
             assert error["code"] == "cannot_start"
             assert str(path) in error["detail"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import apsw
 import pytest
 
+from certificates import make_certificate
 from command_line import CommandLine
 from qunxin.doctor import CHECKS
 from qunxin.folder import owned_folder
-from serving import ServerProcess
+from serving import ServerProcess, free_port
 
 NAMES = [check.__name__.removeprefix("check_").replace("_", " ") for check in CHECKS]
 
@@ -24,6 +26,12 @@ def examined(cli: CommandLine, code: int = 0) -> dict[str, tuple[str, str, str]]
     assert {row["level"] for row in rows} <= {"ok", "warning", "problem"}
     assert all(bool(row["advice"]) == (row["level"] != "ok") for row in rows)
     return {row["check"]: (row["level"], row["text"], row["advice"]) for row in rows}
+
+
+@pytest.fixture(autouse=True)
+def _port_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else runs on this machine."""
+    monkeypatch.setenv("QUNXIN_PORT", str(free_port()))
 
 
 @pytest.fixture
@@ -119,6 +127,64 @@ def test_settings_are_read_and_judged(folder_cli: CommandLine, folder: Path) -> 
     found = examined(folder_cli, 1)
     assert "port" in found["settings"][1]
     assert list(found) == ["settings", *NAMES]
+
+
+def test_files_that_would_stop_the_start_are_found(
+    folder_cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate that is not there, keys of others that are not, proxies that are no network."""
+    monkeypatch.setenv("QUNXIN_TLS_CERTIFICATE", "/nope/证书.pem")
+    monkeypatch.setenv("QUNXIN_TLS_KEY", "/nope/密钥.pem")
+    monkeypatch.setenv("QUNXIN_JWKS", "/nope/钥匙.json")
+    found = examined(folder_cli, 1)
+    assert found["certificate"][0] == found["token keys"][0] == "problem"
+    assert "/nope/钥匙.json" in found["token keys"][1]
+    assert list(found) == NAMES
+    for name in ("TRUSTED_PROXIES", "METRICS_NETWORKS", "WEBHOOK_NETWORKS"):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"QUNXIN_{name}", "香蕉")
+            level, text, _ = examined(folder_cli, 1)["settings"]
+            assert level == "problem"
+            assert f"QUNXIN_{name}" in text
+
+
+@pytest.mark.parametrize(
+    ("since_days", "until_days", "level"),
+    [(-1, 90, "ok"), (-80, 13, "warning"), (-91, -1, "problem"), (1, 91, "problem")],
+)
+def test_a_certificate_is_judged_by_its_time(
+    folder_cli: CommandLine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    since_days: int,
+    until_days: int,
+    level: str,
+) -> None:
+    """Fourteen days before its end it is warned of; outside its time it is a problem."""
+    since, until = timedelta(days=since_days), timedelta(days=until_days)
+    made = make_certificate(tmp_path, "chat.example", since=since, until=until)
+    monkeypatch.setenv("QUNXIN_TLS_CERTIFICATE", str(made.chain))
+    monkeypatch.setenv("QUNXIN_TLS_KEY", str(made.key))
+    found = examined(folder_cli, int(level == "problem"))
+    assert found["certificate"][0] == level
+
+
+def test_a_port_is_free_its_own_or_anothers(
+    server: ServerProcess,
+    folder_cli: CommandLine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What this node's own server has is no problem; what something else has is."""
+    assert examined(folder_cli)["port"][0] == "ok"
+    monkeypatch.setenv("QUNXIN_PORT", str(server.port))
+    assert "this node's" in examined(folder_cli)["port"][1]
+    folder_cli.folder = tmp_path / "另一个"
+    level, text, advice = examined(folder_cli, 1)["port"]
+    assert level == "problem"
+    assert str(server.port) in text
+    assert "--port" in advice
+    assert not folder_cli.folder.exists()
 
 
 def test_people_are_told_in_their_language(folder_cli: CommandLine, folder: Path) -> None:

@@ -29,6 +29,7 @@ from qunxin.gateways.jwks import (
     fetch_bounded,
     open_key_set,
     parse_key_set,
+    read_key_set,
 )
 from qunxin.gateways.keyring import TokenKeys, new_key
 from qunxin.testing.clock import ManualClock
@@ -268,6 +269,20 @@ async def key_server(head: str, body: bytes, *, cut: bool = True) -> AsyncIterat
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
+
+
+@pytest.mark.parametrize("text", [None, "不是钥匙", '{"keys": []}'])
+async def test_a_file_that_cannot_be_used_is_told_in_words(
+    tmp_path: Path, text: str | None
+) -> None:
+    """Not there, no key set, or an empty one: a start is refused, and the file is named."""
+    path = tmp_path / "钥匙.json"
+    if text is not None:
+        path.write_text(text, "utf-8")
+    with pytest.raises(QunxinError) as refused:
+        await read_key_set(str(path))
+    assert refused.value.code == "cannot_start"
+    assert str(path) in refused.value.text()
 
 
 async def test_a_url_of_keys(clock: ManualClock) -> None:

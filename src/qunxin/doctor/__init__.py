@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from qunxin.config import Settings
-from qunxin.doctor import data, machine
+from qunxin.doctor import data, machine, serving
 from qunxin.doctor.findings import Finding, Level
 
 CHECKS: Final[tuple[Callable[[Settings], Awaitable[list[Finding]]], ...]] = (
@@ -18,6 +18,9 @@ CHECKS: Final[tuple[Callable[[Settings], Awaitable[list[Finding]]], ...]] = (
     machine.check_exposure,
     machine.check_open_files,
     machine.check_clock,
+    serving.check_certificate,
+    serving.check_token_keys,
+    serving.check_port,
     data.check_rights,
     data.check_disk,
     data.check_fsync,

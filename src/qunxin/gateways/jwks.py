@@ -171,10 +171,34 @@ def _algorithm_of(kind: object, curve: object) -> str | None:
 def open_key_set(source: str, *, allow_private: bool = False, clock: Clock | None = None) -> KeySet:
     """The keys at `source`: an ``https://`` URL, or a file. With `allow_private` the URL may lead
     to private addresses, and may be ``http://``. Nothing is read yet."""
-    if source.startswith(("https://", "http://")):
-        return KeySet(lambda: fetch_bounded(source, allow_private=allow_private), clock)
+    return KeySet(_fetch_of(source, allow_private=allow_private), clock)
+
+
+async def read_key_set(source: str, *, allow_private: bool = False) -> dict[str, PublicKey]:
+    """What `source` holds now, by key id. Raises `cannot_start`, in words, where it cannot be read
+    or none of it can be used."""
+    try:
+        async with asyncio.timeout(FETCH_SECONDS):
+            return parse_key_set(await _fetch_of(source, allow_private=allow_private)())
+    except TimeoutError:
+        reason = f"no answer within {FETCH_SECONDS:g} seconds"
+    except QunxinError as error:
+        reason = error.facts.get("detail", error.text())
+    except (OSError, UnicodeError, *_HTTP_ERRORS) as error:
+        reason = str(error) or type(error).__name__
+    raise QunxinError("cannot_start", detail=f"the token keys in {source}: {reason}")
+
+
+def is_url(source: str) -> bool:
+    """Whether keys are fetched from there; else it is a file."""
+    return source.startswith(("https://", "http://"))
+
+
+def _fetch_of(source: str, *, allow_private: bool) -> Fetch:
+    if is_url(source):
+        return lambda: fetch_bounded(source, allow_private=allow_private)
     path = Path(source).expanduser()
-    return KeySet(lambda: asyncio.to_thread(_read_file, path), clock)
+    return lambda: asyncio.to_thread(_read_file, path)
 
 
 def _read_file(path: Path) -> bytes:
