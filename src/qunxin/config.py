@@ -415,8 +415,9 @@ def load_settings(
     """The settings that hold, from all sources.
 
     `flags` are those that were given, by field name. Refused with `invalid_settings`, naming the
-    source: an unknown key in the file, a value of the wrong type or out of bounds, a store or
-    broker that this version does not have, a file named by `config` that cannot be read.
+    source: an unknown key in the file, an unknown variable ``QUNXIN_…``, a value of the wrong type
+    or out of bounds, a store or broker that this version does not have, a file named by `config`
+    that cannot be read.
     """
     flags = {name: value for name, value in (flags or {}).items() if value is not None}
     environment = os.environ if environment is None else environment
@@ -439,7 +440,27 @@ def _from_flags(flags: Mapping[str, Any]) -> dict[str, _Found]:
     return {name: _check(name, value, flag_name(name)) for name, value in flags.items()}
 
 
+_OTHER_VARIABLES: Final = frozenset(
+    f"{ENVIRONMENT_PREFIX}{name}"
+    for name in ("CONFIG", "URL", "WEBSOCKET_URL", "KEY", "TOKEN", "BOT")
+)
+"""No settings: where the file is, and what the examples' clients read."""
+_TESTS_PREFIX: Final = f"{ENVIRONMENT_PREFIX}TEST_"
+
+
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """Refuse a variable that looks like a setting and is none: a misspelt one would do nothing,
+    silently."""
+    known = [environment_name(name) for name in Settings.__struct_fields__]
+    for name in sorted(environment.keys() - _OTHER_VARIABLES - set(known)):
+        if name.startswith(ENVIRONMENT_PREFIX) and not name.startswith(_TESTS_PREFIX):
+            near = difflib.get_close_matches(name, known, n=1)
+            advice = f"; did you mean {near[0]}?" if near else ""
+            raise _invalid(f"the environment variable {name} is no setting{advice}")
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, _Found]:
+    _check_variables(environment)
     found = {}
     for name in Settings.__struct_fields__:
         text = environment.get(environment_name(name), "")

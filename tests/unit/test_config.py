@@ -136,6 +136,29 @@ def test_a_named_file_must_be_there(toml: Path) -> None:
     assert f"{toml} cannot be read" in refusal(config=toml)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("QUNXIN_MAX_CONECTIONS", "did you mean QUNXIN_MAX_CONNECTIONS?"),
+        ("QUNXIN_PROT", "did you mean QUNXIN_PORT?"),
+        ("QUNXIN_群", "is no setting"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_right_name(name: str, advice: str) -> None:
+    """It would otherwise do nothing."""
+    with pytest.raises(QunxinError) as refused:
+        load_settings(environment={name: "5"})
+    assert refused.value.code == "invalid_settings"
+    assert name in refused.value.text()
+    assert advice in refused.value.text()
+
+
+def test_variables_of_others_are_in_nobodys_way() -> None:
+    """What tests and examples read, and what is not ours at all."""
+    names = ("QUNXIN_TEST_KILLS", "QUNXIN_URL", "QUNXIN_KEY", "QUNXIN_TOKEN", "LANG", "qunxin_茶")
+    assert load_settings(environment=dict.fromkeys(names, "早")) == Settings()
+
+
 def test_a_wrong_type_in_the_environment_names_the_variable() -> None:
     """Numbers are read from the environment's text; what is none is refused."""
     told = refusal(environment={"QUNXIN_PORT": "八千"})
