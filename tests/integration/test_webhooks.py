@@ -13,7 +13,7 @@ from aiohttp import web
 from standardwebhooks.webhooks import WebhookVerificationError
 
 import qunxin
-from qunxin.engine import Engine
+from qunxin.engine import Engine, EngineSettings
 from qunxin.engine.webhooks import NewWebhook, WebhookStatus
 from qunxin.errors import QunxinError
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
@@ -28,6 +28,7 @@ FAST = WebhookSettings(
     webhook_progress_seconds=0.02,
     webhook_timeout_seconds=5,
 )
+NEAR = EngineSettings(webhook_networks=("127.0.0.0/8", "::1/128", "10.0.0.0/8"))
 TEXTS = ("茶好了 🍵", "👩‍👩‍👧‍👦 全家福", "مرحبا بالعالم", "长" * 15_000)
 
 
@@ -41,6 +42,13 @@ async def sending(
     """A webhook to `receiver`, and a sender while the block runs."""
     async with WebhookSender(engine, settings):
         yield await engine.create_webhook(receiver.url, events=events)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    """One that takes addresses of receivers on this machine; the senders judge for themselves."""
+    async with qunxin.open(tmp_path / "chat.db", settings=NEAR) as chat:
+        yield chat
 
 
 @pytest.fixture
@@ -454,7 +462,7 @@ async def test_nothing_is_lost_between_two_runs(tmp_path: Path, receiver: Receiv
         return 500
 
     path = tmp_path / "两次.db"
-    async with qunxin.open(path) as first:
+    async with qunxin.open(path, settings=NEAR) as first:
         await first.put_user("ann")
         await first.put_group("tea", owner="ann", members=())
         receiver.behave = never
@@ -509,6 +517,46 @@ async def test_addresses_that_are_none(engine: Engine, url: str) -> None:
     with pytest.raises(QunxinError) as caught:
         await engine.create_webhook(url)
     assert caught.value.code == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("url", "networks", "reason"),
+    [
+        ("http://10.0.0.1/茶", (), "10.0.0.1 is not a public address"),
+        ("https://10.0.0.1/茶", (), "10.0.0.1 is not a public address"),
+        ("https://[::ffff:127.0.0.1]/", (), "is not a public address"),
+        ("https://169.254.169.254/", ("10.0.0.0/8",), "is not a public address"),
+        ("http://[fe80::1%25eth0]/", (), "is not a public address"),
+        ("http://1.1.1.1/", ("10.0.0.0/8",), "http:// is for webhook_networks only"),
+        ("http://shop.example.org/", (), "http:// is for webhook_networks only"),
+    ],
+)
+async def test_addresses_that_can_never_be_sent_to(
+    tmp_path: Path, url: str, networks: tuple[str, ...], reason: str
+) -> None:
+    """A literal private address, and plain HTTP, are refused at the making and at a change."""
+    settings = EngineSettings(webhook_networks=networks)
+    async with qunxin.open(tmp_path / "own.db", settings=settings) as chat:
+        hook = await chat.create_webhook("https://shop.example.org/群")
+        for attempt in (chat.create_webhook(url), chat.change_webhook(hook.id, url=url)):
+            with pytest.raises(QunxinError) as refused:
+                await attempt
+            assert refused.value.code == "invalid_request"
+            assert reason in refused.value.facts["detail"]
+        assert len(await chat.list_webhooks()) == 1
+
+
+async def test_addresses_in_the_networks_that_are_named(tmp_path: Path) -> None:
+    """Over either scheme; what a name means is judged at the sending."""
+    settings = EngineSettings(webhook_networks=("10.2.0.0/16", "fd00::/8"))
+    async with qunxin.open(tmp_path / "own.db", settings=settings) as chat:
+        for url in (
+            "http://10.2.0.9/茶",
+            "https://[fd00::7]/",
+            "http://inside.example/",
+            "https://1.1.1.1/",
+        ):
+            assert (await chat.create_webhook(url)).url == url
 
 
 async def test_events_that_are_none(engine: Engine) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from qunxin.engine.addresses import IPV4_SPECIAL, IPV6_SPECIAL, is_public
 from qunxin.errors import QunxinError
-from qunxin.gateways.addresses import IPV4_SPECIAL, IPV6_SPECIAL, is_public
 from qunxin.gateways.guarded_network import GuardedNetwork
 
 IPV4_BLOCKS = {

@@ -55,5 +55,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     key_invitations_per_hour: int = 100_000_000
     erased_sweep_days: int = 30
     """After so many days an erased user is removed from the groups that still list them."""
+    webhook_networks: tuple[str, ...] = ()
+    """Networks that are no part of the public internet and may be named in a webhook's address, in
+    CIDR notation."""
     live_queue_entries: int = 10_000
     """Entries that an embedded live stream holds for a slow consumer before it is ended."""

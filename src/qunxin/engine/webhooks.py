@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from qunxin.engine.access import SYSTEM, Caller, check_access
+from qunxin.engine.addresses import is_public
 from qunxin.engine.core import Core
 from qunxin.errors import QunxinError
 from qunxin.model import MAX_INTEGER, EventType, MessageType, Webhook
@@ -84,7 +86,7 @@ class WebhookOperations(Core):
         """Tell `url` of everything that is committed from now on (of `events` only, where some
         are named). Raises `invalid_request`."""
         check_access(caller, "webhook.create")
-        wanted, checked = check_events(events), check_url(url)
+        wanted, checked = check_events(events), self._check_url(url)
         if len(await self.store.read_webhooks()) >= MAX_WEBHOOKS:
             raise QunxinError("invalid_request", detail=f"at most {MAX_WEBHOOKS} webhooks")
         command = PutWebhook(secrets.token_hex(6), url=checked, events=wanted, secret=_new_secret())
@@ -117,7 +119,7 @@ class WebhookOperations(Core):
         check_access(caller, "webhook.change")
         command = PutWebhook(
             id,
-            url=None if url is None else check_url(url),
+            url=None if url is None else self._check_url(url),
             events=None if events is None else check_events(events),
             paused=None if paused is None else ("paused by hand" if paused else ""),
         )
@@ -161,6 +163,9 @@ class WebhookOperations(Core):
         check_access(caller, "webhook.delete")
         await self.commit(DeleteWebhook(id), caller)
 
+    def _check_url(self, url: str) -> str:
+        return check_url(url, self.settings.webhook_networks)
+
     async def _put(self, command: PutWebhook, caller: Caller) -> Webhook:
         result = await self.commit(command, caller)
         if not isinstance(result, Webhook):
@@ -199,9 +204,10 @@ def check_events(events: Iterable[str]) -> tuple[str, ...]:
     return wanted
 
 
-def check_url(url: str) -> str:
-    """An absolute http or https address without credentials or fragment. Raises
-    `invalid_request`."""
+def check_url(url: str, networks: Iterable[str] = ()) -> str:
+    """An absolute http or https address without credentials or fragment. Raises `invalid_request`,
+    also for what could never be sent to with those `networks`; what a name means is judged at each
+    sending."""
     wrong = QunxinError("invalid_request", detail="url: an absolute https:// address")
     try:
         parts = urlsplit(url)
@@ -212,7 +218,24 @@ def check_url(url: str) -> str:
         raise wrong
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise QunxinError("invalid_request", detail="url: without credentials and fragment")
+    _check_reach(parts, tuple(map(ip_network, networks)))
     return url
+
+
+def _check_reach(parts: SplitResult, networks: tuple[IPv4Network | IPv6Network, ...]) -> None:
+    host = parts.hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        within = bool(networks)  # a name may mean an address in them
+    else:
+        within = any(address in network for network in networks)
+        if not within and not is_public(host):
+            detail = f"url: {host} is not a public address, and not in webhook_networks"
+            raise QunxinError("invalid_request", detail=detail)
+    if parts.scheme == "http" and not within:
+        detail = "url: http:// is for webhook_networks only; use https://"
+        raise QunxinError("invalid_request", detail=detail)
 
 
 def _new_secret() -> str:

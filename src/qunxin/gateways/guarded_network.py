@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import httpcore
 
+from qunxin.engine.addresses import is_public
 from qunxin.errors import QunxinError
-from qunxin.gateways.addresses import is_public
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from qunxin.gateways.addresses import is_public
+from qunxin.engine.addresses import is_public
 
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
 
