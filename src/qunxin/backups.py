@@ -75,6 +75,8 @@ def seal_backup(backup: Path) -> Manifest:
 
 def read_manifest(backup: Path) -> Manifest:
     """Raises `invalid_request` where there is none, or none that can be read."""
+    if not backup.is_file():
+        raise QunxinError("invalid_request", detail=f"there is no file {backup}")
     path = manifest_path(backup)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)

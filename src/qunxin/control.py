@@ -190,6 +190,9 @@ def _build_request(
     parts: dict[Place, dict[str, Any]] = {place: {} for place in Place}
     for name, value in given.items():
         parts[places[name]][name] = value
+    for name, value in parts[Place.PATH].items():
+        if value == "":
+            raise QunxinError("invalid_request", detail=f"{name}: missing")
     quoted = {name: quote(str(value), safe="") for name, value in parts[Place.PATH].items()}
     body = msgspec.json.encode(parts[Place.BODY]) if row.has_body else None
     return http.build_request(

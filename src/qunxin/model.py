@@ -29,15 +29,19 @@ def is_valid_id(value: object) -> bool:
     return isinstance(value, str) and ".." not in value and _ID.fullmatch(value) is not None
 
 
-NAME_PATTERN: Final = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
-"""What people see as one line: no control characters (C0, C1), no separators of lines. They would
-act on the terminal, the log or the page that shows the name."""
+ID_RULE: Final = (
+    f"1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 _ . @ -, beginning and ending with a letter "
+    "or digit, without two dots in a row"
+)
+NAME_RULE: Final = "no control characters, and no line breaks"
+"""What people see is one line. Control characters (C0, C1) and separators of lines would act on the
+terminal, the log or the page that shows the name."""
 
 _NOT_IN_A_NAME = re.compile(r"[\u0000-\u001f\u007f-\u009f\u2028\u2029]")
 
 
 def is_one_line(text: str) -> bool:
-    """Whether `text` is as `NAME_PATTERN` says, to its very end."""
+    """Whether `text` is as `NAME_RULE` says."""
     return _NOT_IN_A_NAME.search(text) is None
 
 

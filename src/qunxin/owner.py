@@ -10,6 +10,7 @@ from contextlib import aclosing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +23,7 @@ from qunxin.engine.access import SYSTEM, Caller
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.http import HttpSettings, build_app
+from qunxin.gateways.operations.wording import in_words
 from qunxin.gateways.problems import problem_response
 from qunxin.gateways.sign_in import LINK_SECONDS
 from qunxin.node import Node
@@ -134,10 +136,12 @@ class _Door:
         try:
             asked = msgspec.json.decode(body, type=LinkRequest)
         except msgspec.DecodeError as error:
-            raise QunxinError("invalid_request", detail=str(error)) from None
+            raise QunxinError("invalid_request", detail=in_words(error)) from None
         if self._facts["url"] is None:
             detail = "no server runs on this folder, and a link ends with its server"
             raise QunxinError("invalid_request", detail=detail)
+        if asked.url is not None:
+            _check_url(asked.url)
         if asked.user is not None:
             await self._node.engine.sign_in(asked.user, None)
         secret, link = self._node.links.make(asked.user, asked.seconds)
@@ -146,6 +150,18 @@ class _Door:
 
     async def export(self, _request: Request) -> Response:
         return StreamingResponse(export_parts(self._node), media_type="application/x-ndjson")
+
+
+def _check_url(url: str) -> None:
+    """Refuse what a browser could not open."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not url.isprintable() or not set(url).isdisjoint(" ?#"):
+        detail = "url: an address such as https://chat.example.org"
+        raise QunxinError("invalid_request", detail=detail)
 
 
 def _refusal(error: QunxinError) -> Response:

@@ -74,6 +74,13 @@ def cut_the_end(backup: Path) -> None:
     backup.write_bytes(backup.read_bytes()[:-4096])
 
 
+def test_a_backup_that_is_not_there_is_named(folder_cli: CommandLine, tmp_path: Path) -> None:
+    """The file that was asked for, not its manifest."""
+    error = folder_cli.refusal("restore", str(tmp_path / "无.db"))
+    assert error["detail"].endswith(f"there is no file {tmp_path / '无.db'}")
+    assert not folder_cli.folder.exists()
+
+
 def remove_the_manifest(backup: Path) -> None:
     manifest_of(backup).unlink()
 

@@ -15,6 +15,7 @@ import pytest
 import qunxin
 from command_line import CommandLine
 from qunxin.errors import QunxinError
+from qunxin.model import ID_RULE
 from serving import ServerProcess, answer, run_cli
 
 
@@ -71,6 +72,77 @@ def test_refusals_are_the_same_by_both_ways(cli: CommandLine) -> None:
     assert (error["code"], error["detail"]) == ("user_not_found", "There is no user ghost")
     error = cli.refusal("group", "dissolve", "none")
     assert (error["code"], "--yes" in error["detail"]) == ("invalid_request", True)
+
+
+def test_what_was_mistyped_is_said_in_words(cli: CommandLine) -> None:
+    """A user who is not there, an id that is none, no id at all: the rule, not a pattern."""
+    cli("user", "create", "alice")
+    assert cli.refusal("user", "sessions", "nobody")["code"] == "user_not_found"
+    assert cli("user", "sessions", "alice") == {"sessions": []}
+    assert f"user: {ID_RULE}" in cli.refusal("user", "show", "爱丽丝")["detail"]
+    assert "user: missing" in cli.refusal("user", "show", "")["detail"]
+    assert (
+        "name: at least 1 character" in cli.refusal("user", "create", "bob", "--name", "")["detail"]
+    )
+    assert (
+        "not a public address" in cli.refusal("webhook", "create", "http://10.0.0.1/茶")["detail"]
+    )
+
+
+@pytest.mark.parametrize("minutes", ["0", "-5", "1441"])
+def test_a_link_is_good_for_a_day_at_most(
+    server: ServerProcess, folder_cli: CommandLine, minutes: str
+) -> None:
+    """The option is named as it was typed."""
+    assert server.url
+    assert "--minutes: 1 to 1440" in folder_cli.refusal("link", "--minutes", minutes)["detail"]
+
+
+def test_a_link_begins_with_an_address(server: ServerProcess, folder_cli: CommandLine) -> None:
+    """What no browser could open is refused."""
+    assert server.url
+    for url in (
+        "banana",
+        "ftp://chat.example",
+        "https://",
+        "https://a b/",
+        "https://a/?茶",
+        "//茶/",
+    ):
+        error = folder_cli.refusal("link", "--url", url)
+        assert "url: an address such as https://chat.example.org" in error["detail"]
+    made = folder_cli("link", "--url", "https://chat.example/茶/")
+    assert made["link"].startswith("https://chat.example/茶/#link=")
+
+
+def test_one_is_not_many(folder_cli: CommandLine) -> None:
+    """A group of one has one member."""
+    folder_cli("user", "create", "alice")
+    folder_cli("user", "create", "bob")
+    assert "1 member." in folder_cli.run("group", "create", "tea", "--owner", "alice").out
+    assert "for 1 member." in folder_cli.run("send", "group", "tea", "茶", "--from", "alice").out
+    assert "2 members." in folder_cli.run("group", "create", "rice", "bob", "--owner", "alice").out
+
+
+def test_a_second_key_of_a_name_is_told_of(folder_cli: CommandLine) -> None:
+    """Names need not be unique; a revoked one is no matter."""
+    first = folder_cli("key", "create", "店")["id"]
+    second = folder_cli.run("key", "create", "店")
+    assert second.code == 0
+    assert f"another key of that name: {first}" in second.err
+    assert "another key" not in folder_cli.run("key", "create", "另一家店").err
+    for key in folder_cli("key", "list")["keys"]:
+        folder_cli("key", "revoke", key["id"])
+    assert "another key" not in folder_cli.run("key", "create", "店").err
+
+
+def test_a_link_without_a_server_is_refused_and_nothing_else_is_said(data_folder: Path) -> None:
+    """No work of the node's own that is cut short by its end is told of as a fault."""
+    assert run_cli("key", "create", "店", "--data", str(data_folder)).returncode == 0
+    done = run_cli("link", "--data", str(data_folder))
+    assert done.returncode == 1
+    assert "no server runs on this folder" in done.stderr
+    assert "sweep" not in done.stderr
 
 
 def test_a_key_made_by_either_way_opens_the_server(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from cyclopts import App, Parameter
 
 from qunxin.cli.common import Common, run_on_folder
-from qunxin.cli.output import Output, titled
+from qunxin.cli.output import Output, counted, titled
 from qunxin.cli.times import local_time
 from qunxin.control import Control
 from qunxin.errors import QunxinError
@@ -70,7 +70,7 @@ def create(
         )
         output.result(
             saved,
-            f"Group {titled(saved, 'group')} created: {saved['members']} members.",
+            f"Group {titled(saved, 'group')} created: {counted(saved['members'], 'member')}.",
             *_failed(saved["results"]),
         )
 
@@ -166,7 +166,7 @@ def add(
 
     async def work(control: Control, output: Output) -> None:
         results, version = [], 0
-        async with output.patience(f"Adding {len(named)} users …"):
+        async with output.patience(f"Adding {counted(len(named), 'user')} …"):
             for start in range(0, len(named), _AT_ONCE):
                 part = named[start : start + _AT_ONCE]
                 change = await control.call("member.add", group=group, users=part)

@@ -46,9 +46,22 @@ def create(
         output.note(
             f"Key {made['id']} ({isolated(name)}) may: {', '.join(sorted(made['scopes']))}."
         )
+        same = [] if output.as_json else await _others_named(control, name, made["id"])
+        if same:
+            output.note(f"There is another key of that name: {', '.join(same)}.")
         output.note("It is not shown again. Send it as  Authorization: Bearer KEY")
 
     run_on_folder(common, work, may_make=True)
+
+
+async def _others_named(control: Control, name: str, key_id: str) -> list[str]:
+    """The ids of other keys of that name that still work: names need not be unique."""
+    keys = (await control.call("key.list"))["keys"]
+    return [
+        key["id"]
+        for key in keys
+        if key["name"] == name and key["revoked"] is None and key["id"] != key_id
+    ]
 
 
 @app.command(name="list")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from cyclopts import App
 
 from qunxin.cli.common import Common, run_on_folder
 from qunxin.cli.output import Output
 from qunxin.cli.times import local_time
 from qunxin.control import Control
+from qunxin.errors import QunxinError
 
 app = App(name="link")
+
+_MAX_MINUTES: Final = 24 * 60
 
 
 @app.default
@@ -42,6 +47,8 @@ def link(
     """
 
     async def work(control: Control, output: Output) -> None:
+        if not 1 <= minutes <= _MAX_MINUTES:
+            raise QunxinError("invalid_request", detail=f"--minutes: 1 to {_MAX_MINUTES}")
         made = await control.link(user=user, seconds=minutes * 60, url=url)
         output.result(made, made["link"])
         who = "a new account" if user is None else user

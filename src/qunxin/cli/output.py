@@ -217,6 +217,11 @@ def _written_out(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 member``, ``2 members``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def titled(thing: Mapping[str, Any], kind: str) -> str:
     """A user or a group by its id, with its name where that says more."""
     thing_id, name = thing[kind], thing["name"]

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from qunxin.backups import Restored, restore_backup
 from qunxin.cli.common import Common
 from qunxin.cli.exits import errors_shown
-from qunxin.cli.output import Output
+from qunxin.cli.output import Output, counted
 
 app = App(name="restore")
 
@@ -63,7 +63,14 @@ async def _restore(file: Path, folder: Path, output: Output, *, replace: bool) -
 
 def _tell(output: Output, folder: Path, restored: Restored) -> None:
     facts = restored.manifest.facts
-    counts = f"{facts.users:,} users, {facts.groups:,} groups, {facts.messages:,} messages"
+    counts = ", ".join(
+        counted(number, noun)
+        for number, noun in (
+            (facts.users, "user"),
+            (facts.groups, "group"),
+            (facts.messages, "message"),
+        )
+    )
     lines = [
         f"Restored into {folder}: {counts}.",
         f"The new epoch is {restored.epoch}: clients reload once.",

@@ -9,7 +9,7 @@ from uuid import uuid4
 from cyclopts import App, Parameter
 
 from qunxin.cli.common import Common, run_on_folder
-from qunxin.cli.output import Output
+from qunxin.cli.output import Output, counted
 from qunxin.control import Control
 from qunxin.errors import QunxinError
 from qunxin.model import MessageType, Require
@@ -69,7 +69,7 @@ def send(
         again = " (it had been sent before)" if receipt["duplicate"] else ""
         output.result(
             receipt,
-            f"Accepted as {place}{again}, for {receipt['members']} members.",
+            f"Accepted as {place}{again}, for {counted(receipt['members'], 'member')}.",
             *_unreachable(receipt),
         )
 

@@ -13,6 +13,8 @@ from qunxin.engine.quotas import Quotas
 from qunxin.engine.settings import EngineSettings
 from qunxin.errors import QunxinError
 from qunxin.model import (
+    ID_RULE,
+    NAME_RULE,
     Conversation,
     ConversationKind,
     Member,
@@ -125,7 +127,7 @@ def _as_unreachable(user: str) -> QunxinError:
 def check_id(field: str, value: Any) -> str:
     """A valid user or group id, or `invalid_request`."""
     if not is_valid_id(value):
-        raise QunxinError("invalid_request", detail=f"{field}: not a valid id")
+        raise QunxinError("invalid_request", detail=f"{field}: {ID_RULE}")
     return str(value)
 
 
@@ -134,8 +136,7 @@ def check_name(name: str, max_length: int) -> str:
     if not 1 <= len(name) <= max_length:
         raise QunxinError("invalid_request", detail=f"name: 1 to {max_length} characters")
     if not is_one_line(name):
-        detail = "name: no control characters, and no line breaks"
-        raise QunxinError("invalid_request", detail=detail)
+        raise QunxinError("invalid_request", detail=f"name: {NAME_RULE}")
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -61,6 +61,10 @@ class DirectoryOperations(Core):
         """The account. A user's own token is not told the `state` of others. Raises
         `user_not_found` or `user_erased`."""
         check_access(caller, "user.get", about=user)
+        return await self.find_account(user)
+
+    async def find_account(self, user: str) -> User:
+        """The same, for whoever may know already. Raises `user_not_found` or `user_erased`."""
         found = await self.store.read_user(check_id("user", user))
         if found is None:
             raise QunxinError("user_not_found", user=user)

@@ -190,6 +190,8 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
                 try:
                     result = (await self.committer.run(SweepErased(before))).result
                 except QunxinError as error:
+                    if error.code == "shutting_down":
+                        return
                     _log.warning("the sweep waits for the next hour: %s", error.code)
                     break
                 removed = result if isinstance(result, int) else 0

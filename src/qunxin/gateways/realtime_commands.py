@@ -24,6 +24,7 @@ from qunxin.engine.sink import Position
 from qunxin.engine.tokens import TokenMark
 from qunxin.errors import LANGUAGES, QunxinError, best_language
 from qunxin.gateways.operations import OPERATIONS, Operation, Services, TokenIssuer
+from qunxin.gateways.operations.wording import in_words
 from qunxin.gateways.realtime_session import RealtimeSession
 from qunxin.gateways.realtime_settings import RealtimeSettings
 from qunxin.gateways.realtime_views import Subscription, subscription_view
@@ -411,7 +412,7 @@ def _decode_request(operation: Operation, data: bytes) -> Any:
     try:
         return _request_decoders[operation.name].decode(data or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise QunxinError("invalid_request", detail=str(error)) from None
+        raise QunxinError("invalid_request", detail=in_words(error)) from None
 
 
 def _plain(data: bytes) -> dict[str, Any]:

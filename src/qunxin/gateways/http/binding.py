@@ -13,6 +13,7 @@ import msgspec
 from qunxin.errors import QunxinError
 from qunxin.gateways.operations import Operation, Place
 from qunxin.gateways.operations.requests import Request
+from qunxin.gateways.operations.wording import in_words
 from qunxin.gateways.problems import HttpStatusError
 
 _MAX_QUERY_FIELDS: Final = 32
@@ -75,7 +76,7 @@ class Binder:
         try:
             return decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise QunxinError("invalid_request", detail=str(error)) from None
+            raise QunxinError("invalid_request", detail=in_words(error)) from None
 
     def _plain(self, values: dict[str, Any]) -> dict[str, Any]:
         """Numbers as numbers; what is not one is left for the decoder to refuse by name."""

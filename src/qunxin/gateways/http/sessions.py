@@ -22,6 +22,7 @@ from qunxin.gateways.http.endpoints import Action, Endpoint
 from qunxin.gateways.http.exchange import Exchange, Header
 from qunxin.gateways.http.settings import HttpSettings
 from qunxin.gateways.operations.requests import DisplayName, UserId
+from qunxin.gateways.operations.wording import in_words
 from qunxin.gateways.problems import status_of
 from qunxin.gateways.sign_in import SESSION_SECONDS, Session, SignIn
 
@@ -113,7 +114,7 @@ def _decode(body: bytes) -> UseLink:
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise QunxinError("invalid_request", detail=str(error)) from None
+        raise QunxinError("invalid_request", detail=in_words(error)) from None
 
 
 def _cookie(exchange: Exchange) -> str:

@@ -73,7 +73,10 @@ async def conversations(
 
 
 async def sessions(services: Services, caller: Caller, request: req.OfUser) -> res.SessionList:
-    found = services.engine.sessions(user_meant(caller, request.user), caller=caller)
+    user = user_meant(caller, request.user)
+    found = services.engine.sessions(user, caller=caller)
+    if not found:
+        await services.engine.find_account(user)
     return res.SessionList(sessions=tuple(found))
 
 

@@ -23,10 +23,10 @@ from qunxin.engine.webhooks import (
     MAX_URL_LENGTH,
 )
 from qunxin.gateways.operations.responses import RoleName
+from qunxin.gateways.operations.wording import CONVERSATION_PATTERN, ID_PATTERN, NAME_PATTERN
 from qunxin.model import (
     MAX_ID_LENGTH,
     MAX_INTEGER,
-    NAME_PATTERN,
     DeliveryState,
     History,
     Require,
@@ -39,14 +39,12 @@ MAX_CURSOR_LENGTH: Final = 512
 MAX_PAGE: Final = 1000
 MAX_USERS_AT_ONCE: Final = 10_000
 
-_ID_PATTERN = r"^(?!.*\.\.)[A-Za-z0-9]([A-Za-z0-9_.@-]*[A-Za-z0-9])?$"
-
 
 def _id(description: str, example: str) -> Meta:
     return Meta(
         min_length=1,
         max_length=MAX_ID_LENGTH,
-        pattern=_ID_PATTERN,
+        pattern=ID_PATTERN,
         description=description,
         examples=[example],
     )
@@ -77,7 +75,7 @@ ConversationName: TypeAlias = Annotated[
     Meta(
         min_length=1,
         max_length=9 + 2 * MAX_ID_LENGTH,
-        pattern="^(group|private|broadcast|inbox):",
+        pattern=CONVERSATION_PATTERN,
         description=(
             "`group:<group>`, `private:<a>~<b>` (the two users sorted), `broadcast:all` or "
             "`inbox:<user>`."

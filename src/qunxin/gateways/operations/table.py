@@ -14,6 +14,7 @@ from qunxin.engine import Engine
 from qunxin.engine.access import Caller
 from qunxin.errors import QunxinError
 from qunxin.gateways.operations.requests import Request
+from qunxin.gateways.operations.wording import in_words
 
 
 class TokenIssuer(Protocol):
@@ -108,7 +109,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         try:
             return msgspec.convert({} if data is None else data, self.request)
         except (msgspec.ValidationError, RecursionError) as error:
-            raise QunxinError("invalid_request", detail=str(error)) from None
+            raise QunxinError("invalid_request", detail=in_words(error)) from None
 
 
 def acting_user(caller: Caller, acting: str | None) -> str | None:
