@@ -82,6 +82,7 @@ Request = Callable[[World], tuple[str, Json]]
 REQUESTS: Final[dict[str, Request]] = {
     "user.put": lambda w: ("user.put", {"user": w.subject, "name": "新名字 ✍🏽"}),
     "user.get": lambda w: ("user.get", {"user": w.subject}),
+    "user.list": lambda _: ("user.list", {"limit": 1}),
     "user.erase": lambda w: ("user.erase", {"user": w.subject}),
     "user.block": lambda w: ("user.block", {"user": w.subject, "blocked": w.stranger}),
     "user.unblock": lambda w: ("user.unblock", {"user": w.subject, "blocked": w.stranger}),
@@ -93,6 +94,7 @@ REQUESTS: Final[dict[str, Request]] = {
     "group.create": lambda w: ("group.put", {"group": w.unused, "owner": w.subject}),
     "group.update": lambda w: ("group.put", {"group": w.group, "name": "新群名"}),
     "group.get": lambda w: ("group.get", {"group": w.group}),
+    "group.list": lambda _: ("group.list", {"limit": 1}),
     "group.members": lambda w: ("group.members", {"group": w.group}),
     "group.presence": lambda w: ("group.presence", {"group": w.group}),
     "group.dissolve": lambda w: ("group.dissolve", {"group": w.group}),

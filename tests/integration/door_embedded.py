@@ -70,6 +70,7 @@ async def _end_session(engine: Engine, caller: Caller, f: Json) -> Any:
 CALLS: dict[str, Call] = {
     "user.put": _put_user,
     "user.get": lambda e, c, f: e.get_user(f["user"], caller=c),
+    "user.list": lambda e, c, f: e.list_users(**f, caller=c),
     "user.erase": lambda e, c, f: e.erase_user(f["user"], caller=c),
     "user.block": lambda e, c, f: e.set_block(f["user"], f["blocked"], True, caller=c),
     "user.unblock": lambda e, c, f: e.set_block(f["user"], f["blocked"], False, caller=c),
@@ -82,6 +83,7 @@ CALLS: dict[str, Call] = {
     "token.revoke_all": lambda e, c, f: e.revoke_tokens(f["user"], caller=c),
     "group.put": lambda e, c, f: e.put_group(f.pop("group"), acting=_acting(f), **f, caller=c),
     "group.get": lambda e, c, f: e.get_group(f["group"], acting=_acting(f), caller=c),
+    "group.list": lambda e, c, f: e.list_groups(**f, caller=c),
     "group.members": lambda e, c, f: e.members(f.pop("group"), acting=_acting(f), **f, caller=c),
     "group.presence": lambda e, c, f: e.presence(f.pop("group"), acting=_acting(f), **f, caller=c),
     "group.dissolve": lambda e, c, f: e.dissolve_group(f["group"], acting=_acting(f), caller=c),

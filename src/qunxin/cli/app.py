@@ -30,7 +30,8 @@ or not. Only serve, import, restore, `user create` and `key create` make a folde
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings.""",
 )
 _COMMANDS: Final = (
-    *("serve", "replay", "user", "group", "send", "link", "token", "key", "webhook"),
+    *("serve", "replay", "user", "group", "send", "history", "recall", "deliveries"),
+    *("link", "token", "key", "webhook"),
     *("backup", "restore", "export", "import", "doctor", "systemd"),
 )
 

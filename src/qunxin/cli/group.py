@@ -108,6 +108,66 @@ def show(group: str, /, *, common: Common | None = None) -> None:
     run_on_folder(common, work)
 
 
+@app.command(name="list")
+def list_(*, limit: int = 1_000, common: Common | None = None) -> None:
+    """List the groups that are not dissolved, the oldest first.
+
+    For example:
+
+        qunxin group list
+        qunxin group list --limit 50000 --json
+
+    Parameters
+    ----------
+    limit
+        How many at most.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        async with output.patience("Reading groups …"):
+            found = await control.pages("group.list", "groups", limit)
+        output.table(
+            {"groups": found},
+            ("group", "name", "members", "muted", "created"),
+            (
+                (
+                    one["group"],
+                    one["name"],
+                    one["members"],
+                    one["muted"],
+                    local_time(one["created"]),
+                )
+                for one in found
+            ),
+        )
+
+    run_on_folder(common, work)
+
+
+@app.command
+def rename(group: str, name: str, /, *, common: Common | None = None) -> None:
+    """Give a group another name. Its id stays.
+
+    For example:
+
+        qunxin group rename tea "茶友会 🍵"
+
+    Parameters
+    ----------
+    group
+        The group's id.
+    name
+        What people see: any Unicode on one line.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        await control.call("group.get", group=group)  # `put` would create it
+        saved = await control.call("group.put", group=group, name=name)
+        output.result(saved, f"Group {titled(saved, 'group')} is renamed.")
+
+    run_on_folder(common, work)
+
+
 @app.command
 def members(group: str, /, *, limit: int = 1_000, common: Common | None = None) -> None:
     """List a group's members.

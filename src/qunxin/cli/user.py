@@ -11,7 +11,7 @@ from qunxin.cli.output import Output, titled
 from qunxin.cli.times import local_time
 from qunxin.control import Control
 
-app = App(name="user", help="Create, show, suspend and erase accounts.")
+app = App(name="user", help="Create, list, show, suspend and erase accounts.")
 
 
 @app.command
@@ -60,6 +60,33 @@ def show(user: str, /, *, common: Common | None = None) -> None:
             f"User     {titled(found, 'user')}",
             f"State    {found['state']}",
             f"Created  {local_time(found['created'])}",
+        )
+
+    run_on_folder(common, work)
+
+
+@app.command(name="list")
+def list_(*, limit: int = 1_000, common: Common | None = None) -> None:
+    """List the accounts that are not erased, the oldest first.
+
+    For example:
+
+        qunxin user list
+        qunxin user list --limit 50000 --json
+
+    Parameters
+    ----------
+    limit
+        How many at most.
+    """
+
+    async def work(control: Control, output: Output) -> None:
+        async with output.patience("Reading accounts …"):
+            found = await control.pages("user.list", "users", limit)
+        output.table(
+            {"users": found},
+            ("user", "name", "state", "created"),
+            ((one["user"], one["name"], one["state"], local_time(one["created"])) for one in found),
         )
 
     run_on_folder(common, work)

@@ -88,6 +88,7 @@ class Rule(NamedTuple):
 _RULES = (
     Rule("user.put", Scope.USERS, Anyone.SELF, "own name only; the state is for keys"),
     Rule("user.get", Scope.READ, Anyone.USER, "the state: of themself only"),
+    Rule("user.list", Scope.USERS, Anyone.NOBODY),
     Rule("user.erase", Scope.USERS, Anyone.SELF),
     Rule("user.block", Scope.USERS, Anyone.SELF),
     Rule("user.unblock", Scope.USERS, Anyone.SELF),
@@ -99,6 +100,7 @@ _RULES = (
     Rule("group.create", Scope.GROUPS, Anyone.SELF, "as its owner"),
     Rule("group.update", Scope.GROUPS, Role.ADMIN),
     Rule("group.get", Scope.READ, Role.MEMBER),
+    Rule("group.list", Scope.GROUPS, Anyone.NOBODY),
     Rule("group.members", Scope.READ, Role.MEMBER),
     Rule("group.presence", Scope.READ, Role.MEMBER),
     Rule("group.dissolve", Scope.GROUPS, Role.OWNER),

@@ -23,7 +23,7 @@ from qunxin.store.commands import (
     RemoveMember,
     SetBlock,
 )
-from qunxin.store.reads import MembersPage
+from qunxin.store.reads import GroupsPage, MembersPage, UsersPage
 from qunxin.store.results import GroupResult, MemberResult, MembersResult, Result, UserResult
 
 MAX_NAME_LENGTH = 200
@@ -61,18 +61,28 @@ class DirectoryOperations(Core):
         """The account. A user's own token is not told the `state` of others. Raises
         `user_not_found` or `user_erased`."""
         check_access(caller, "user.get", about=user)
-        return await self.find_account(user)
+        found = await self.find_account(user)
+        told = caller.is_key or caller.user == user
+        state = found.state if told else msgspec.UNSET
+        return SeenUser(found.user, found.key, found.name, found.created, state)
 
     async def find_account(self, user: str) -> User:
-        """The same, for whoever may know already. Raises `user_not_found` or `user_erased`."""
+        """The account, for whoever may know all of it. Raises `user_not_found` or
+        `user_erased`."""
         found = await self.store.read_user(check_id("user", user))
         if found is None:
             raise QunxinError("user_not_found", user=user)
         if found.state is UserState.ERASED:
             raise QunxinError("user_erased", user=user)
-        told = caller.is_key or caller.user == user
-        state = found.state if told else msgspec.UNSET
-        return SeenUser(found.user, found.key, found.name, found.created, state)
+        return found
+
+    async def list_users(
+        self, *, cursor: str | None = None, limit: int = 100, caller: Caller = SYSTEM
+    ) -> UsersPage:
+        """Accounts that are not erased, a page at a time, the oldest first."""
+        check_access(caller, "user.list")
+        check_limit(limit, MAX_PAGE)
+        return await self.store.list_users(cursor=cursor, limit=limit)
 
     async def erase_user(self, user: str, *, caller: Caller = SYSTEM) -> User:
         """Erase the account for ever; it stays listed in its groups, unreachable, until removed
@@ -148,6 +158,14 @@ class DirectoryOperations(Core):
         if found is None:
             raise QunxinError("group_not_found")
         return found
+
+    async def list_groups(
+        self, *, cursor: str | None = None, limit: int = 100, caller: Caller = SYSTEM
+    ) -> GroupsPage:
+        """Groups that are not dissolved, a page at a time, the oldest first."""
+        check_access(caller, "group.list")
+        check_limit(limit, MAX_PAGE)
+        return await self.store.list_groups(cursor=cursor, limit=limit)
 
     async def dissolve_group(
         self, group: str, *, acting: str | None = None, caller: Caller = SYSTEM

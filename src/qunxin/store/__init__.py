@@ -24,6 +24,7 @@ from qunxin.store.commands import Command
 from qunxin.store.reads import (
     ConversationRow,
     EventRead,
+    GroupsPage,
     LedgerPage,
     LogPage,
     MemberKeys,
@@ -31,6 +32,7 @@ from qunxin.store.reads import (
     OutboxEvent,
     OutboxPage,
     UnreachableSet,
+    UsersPage,
 )
 from qunxin.store.results import Outcome
 
@@ -87,6 +89,15 @@ class Store(RecordStore, Protocol):
     async def read_sign_in(self, user: str) -> SignIn | None: ...
 
     async def read_group(self, group: str) -> Group | None: ...
+
+    async def list_users(self, *, cursor: str | None = None, limit: int = 100) -> UsersPage:
+        """Accounts that are not erased, by integer key, `limit` at most, from the opaque
+        `cursor`."""
+        ...
+
+    async def list_groups(self, *, cursor: str | None = None, limit: int = 100) -> GroupsPage:
+        """Groups that are not dissolved, likewise."""
+        ...
 
     async def read_member(self, group: str, user: str) -> Member | None:
         """The current membership, or None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from qunxin.model import DeliveryState, Entry, Group, Interval, Member, Reason, Role
+from qunxin.model import DeliveryState, Entry, Group, Interval, Member, Reason, Role, User
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -57,6 +57,16 @@ class LedgerPage(msgspec.Struct, frozen=True):
     recalled: int | None = None
     """Where set, the message was recalled there, and `delivered` and `read` mean that a device
     has passed the tombstone."""
+
+
+class UsersPage(msgspec.Struct, frozen=True):
+    users: tuple[User, ...]
+    next_cursor: str | None
+
+
+class GroupsPage(msgspec.Struct, frozen=True):
+    groups: tuple[Group, ...]
+    next_cursor: str | None
 
 
 class MembersPage(msgspec.Struct, frozen=True):

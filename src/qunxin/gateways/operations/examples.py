@@ -113,6 +113,7 @@ _KEY = {
 EXAMPLES: Final[dict[str, Example]] = {
     "user.put": Example({"user": "alice", "name": "小爱 👩🏽‍🚀"}, {**_USER, "new": True}),
     "user.get": Example({"user": "alice"}, _USER),
+    "user.list": Example({"limit": 1}, {"users": [_USER], "next_cursor": "7"}),
     "user.erase": Example({"user": "alice"}, {**_USER, "name": "", "state": "erased"}),
     "user.blocks": Example({"user": "alice"}, {"user": "alice", "blocked": ["mallory"]}),
     "user.block": Example(
@@ -188,6 +189,7 @@ EXAMPLES: Final[dict[str, Example]] = {
     "group.dissolve": Example(
         {"group": "tea", "from": "alice"}, {**_GROUP, "state": "dissolved", "members": 0}
     ),
+    "group.list": Example({"limit": 1}, {"groups": [_GROUP], "next_cursor": None}),
     "group.members": Example(
         {"group": "tea", "limit": 100},
         {"members": [_MEMBER], "next_cursor": None, "membership_version": 12},

@@ -17,6 +17,7 @@ from qunxin.gateways.operations import requests as req
 from qunxin.gateways.operations import responses as res
 from qunxin.gateways.operations.table import Services, acting_user, user_meant
 from qunxin.model import Cursor, Group, Role, User, UserState
+from qunxin.store.reads import GroupsPage, UsersPage
 from qunxin.wire.entries import encode_entry
 
 # --- users ------------------------------------------------------------------------------------
@@ -31,6 +32,12 @@ async def put_user(services: Services, caller: Caller, request: req.PutUser) -> 
 
 async def get_user(services: Services, caller: Caller, request: req.OfUser) -> SeenUser:
     return await services.engine.get_user(user_meant(caller, request.user), caller=caller)
+
+
+async def list_users(services: Services, caller: Caller, request: req.ListUsers) -> UsersPage:
+    return await services.engine.list_users(
+        cursor=request.cursor, limit=request.limit, caller=caller
+    )
 
 
 async def erase_user(services: Services, caller: Caller, request: req.OfUser) -> User:
@@ -119,6 +126,12 @@ async def put_group(services: Services, caller: Caller, request: req.PutGroup) -
 async def get_group(services: Services, caller: Caller, request: req.GetGroup) -> Group:
     return await services.engine.get_group(
         request.group, acting=acting_user(caller, request.acting), caller=caller
+    )
+
+
+async def list_groups(services: Services, caller: Caller, request: req.ListGroups) -> GroupsPage:
+    return await services.engine.list_groups(
+        cursor=request.cursor, limit=request.limit, caller=caller
     )
 
 

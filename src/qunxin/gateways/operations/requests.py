@@ -139,6 +139,11 @@ class OfUser(Request, frozen=True):
     user: UserId | None = None
 
 
+class ListUsers(Request, frozen=True):
+    cursor: PageCursor | None = None
+    limit: PageLimit = 100
+
+
 class Block(Request, frozen=True, kw_only=True):
     user: UserId | None = None
     blocked: BlockedId
@@ -190,6 +195,11 @@ class PutGroup(Request, frozen=True):
 class GetGroup(Request, frozen=True):
     group: GroupId
     acting: ActingId | None = msgspec.field(default=None, name="as")
+
+
+class ListGroups(Request, frozen=True):
+    cursor: PageCursor | None = None
+    limit: PageLimit = 100
 
 
 class ListMembers(Request, frozen=True):

@@ -18,6 +18,7 @@ from qunxin.store.commands import Command
 from qunxin.store.reads import (
     ConversationRow,
     EventRead,
+    GroupsPage,
     LedgerPage,
     LogPage,
     MemberKeys,
@@ -25,6 +26,7 @@ from qunxin.store.reads import (
     OutboxEvent,
     OutboxPage,
     UnreachableSet,
+    UsersPage,
 )
 from qunxin.store.results import Outcome
 from qunxin.stores.sqlite.backup import write_backup
@@ -117,6 +119,12 @@ class SqliteStore:
 
     async def read_group(self, group: str) -> Group | None:
         return await self._read(lambda db: directory.read_group(db, group))
+
+    async def list_users(self, *, cursor: str | None = None, limit: int = 100) -> UsersPage:
+        return await self._read(lambda db: directory.list_users(db, cursor, limit))
+
+    async def list_groups(self, *, cursor: str | None = None, limit: int = 100) -> GroupsPage:
+        return await self._read(lambda db: directory.list_groups(db, cursor, limit))
 
     async def read_member(self, group: str, user: str) -> Member | None:
         return await self._read(lambda db: directory.read_member(db, group, user))

@@ -23,6 +23,20 @@ from qunxin.testing.store.chat import Chat, body_of, fence, group_message, priva
 class GroupSuite(StoreBase):
     """What the contract says of `PutGroup` and `DissolveGroup`."""
 
+    async def test_groups_are_listed(self, chat: Chat) -> None:
+        """Each once, over pages, by integer key, as it is now; dissolved ones not."""
+        assert (await chat.store.list_groups()).groups == ()
+        for number in range(5):
+            await chat.group(f"g{number}", "ann", "bo", name=f"群 {number} 🍵")
+        await chat.done(DissolveGroup("g2"))
+        await chat.done(RemoveMember("g3", "bo"))
+        first = await chat.store.list_groups(limit=2)
+        assert [one.group for one in first.groups] == ["g0", "g1"]
+        rest = await chat.store.list_groups(cursor=first.next_cursor, limit=2)
+        assert [(one.group, one.members) for one in rest.groups] == [("g3", 1), ("g4", 2)]
+        assert rest.next_cursor is None
+        assert rest.groups[0] == await chat.store.read_group("g3")
+
     async def test_create(self, chat: Chat) -> None:
         """A group begins with one `created` entry that counts and names owner and members, and
         with word to each one's inbox."""

@@ -13,6 +13,25 @@ from qunxin.testing.store.chat import Chat, body_of, group_message, private_mess
 class UserSuite(StoreBase):
     """What the contract says of accounts: put, erased, blocked, their sessions and tokens ended."""
 
+    async def test_users_are_listed(self, chat: Chat) -> None:
+        """Each once, over pages, by integer key; suspended ones too, erased ones not."""
+        names = [f"m{number}" for number in range(12)]
+        await chat.users(*names)
+        await chat.done(PutUser("m3", name="三 👩‍🎤", state=UserState.SUSPENDED))
+        await chat.done(EraseUser("m5"))
+        seen: list[User] = []
+        cursor: str | None = None
+        while True:
+            page = await chat.store.list_users(cursor=cursor, limit=4)
+            assert len(page.users) <= 4
+            seen += page.users
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert [one.user for one in seen] == [name for name in names if name != "m5"]
+        assert [one.key for one in seen] == sorted(one.key for one in seen)
+        assert seen[3] == await chat.store.read_user("m3")
+
     async def test_new_user_is_active_and_named_by_id(self, chat: Chat) -> None:
         """A user made without a name or state is active and bears their id as name."""
         done = await chat.done(PutUser("li.wei"))

@@ -133,6 +133,8 @@ class WholeSuite(StoreBase):
         await chat.say("tea", "ann")
         for cursor in ("", "茶", "-1", "1 OR 1=1", "٣", "9" * 40):
             for read in (
+                chat.store.list_users(cursor=cursor),
+                chat.store.list_groups(cursor=cursor),
                 chat.store.list_members("tea", cursor=cursor),
                 chat.store.list_conversations("ann", cursor=cursor),
                 chat.store.list_deliveries("group:tea", 2, cursor=cursor),

@@ -11,6 +11,7 @@ from qunxin.gateways.operations import responses as res
 from qunxin.gateways.operations.rows.common import ACTING, NO_GROUP, OK, SAVED, always, by_new
 from qunxin.gateways.operations.table import Operation
 from qunxin.model import Group
+from qunxin.store.reads import GroupsPage
 
 GROUPS: Final = (
     Operation(
@@ -67,6 +68,22 @@ GROUPS: Final = (
         errors=(*NO_GROUP, *ACTING),
         rules=("group.dissolve",),
         run=run.dissolve_group,
+        status_of=always(200),
+    ),
+    Operation(
+        name="group.list",
+        method="GET",
+        path="/v1/groups",
+        tag="groups",
+        summary="List groups",
+        chinese="群组列表",
+        description="Groups that are not dissolved, the oldest first; for API keys only.",
+        request=req.ListGroups,
+        response=GroupsPage,
+        statuses=OK,
+        errors=(),
+        rules=("group.list",),
+        run=run.list_groups,
         status_of=always(200),
     ),
     Operation(

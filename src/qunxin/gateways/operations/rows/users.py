@@ -11,6 +11,7 @@ from qunxin.gateways.operations import responses as res
 from qunxin.gateways.operations.rows.common import NO_USER, OK, SAVED, always, by_new
 from qunxin.gateways.operations.table import Operation
 from qunxin.model import User
+from qunxin.store.reads import UsersPage
 
 USERS: Final = (
     Operation(
@@ -50,6 +51,22 @@ USERS: Final = (
         errors=NO_USER,
         rules=("user.get",),
         run=run.get_user,
+        status_of=always(200),
+    ),
+    Operation(
+        name="user.list",
+        method="GET",
+        path="/v1/users",
+        tag="users",
+        summary="List users",
+        chinese="用户列表",
+        description="Accounts that are not erased, the oldest first; for API keys only.",
+        request=req.ListUsers,
+        response=UsersPage,
+        statuses=OK,
+        errors=(),
+        rules=("user.list",),
+        run=run.list_users,
         status_of=always(200),
     ),
     Operation(

@@ -8,7 +8,14 @@ import msgspec
 
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, Group, Member, Reason, SignIn, User
-from qunxin.store.reads import MemberKeys, MembersPage, UnreachableSet, UnreachableUser
+from qunxin.store.reads import (
+    GroupsPage,
+    MemberKeys,
+    MembersPage,
+    UnreachableSet,
+    UnreachableUser,
+    UsersPage,
+)
 from qunxin.stores.sqlite.commands.api_keys import API_KEY_SQL, api_key_from_row
 from qunxin.stores.sqlite.commands.lookups import (
     GROUP_COLUMNS,
@@ -29,6 +36,14 @@ _SIGN_IN: Final = f"""
     ) FROM users u WHERE u.user = ?
 """  # noqa: S608
 _GROUP: Final = f"SELECT {GROUP_COLUMNS} FROM {GROUP_TABLES} WHERE c.name = ?"  # noqa: S608
+_USERS: Final = f"""
+    SELECT {USER_COLUMNS} FROM users u WHERE u.key > ? AND u.state <> 'erased'
+    ORDER BY u.key LIMIT ?
+"""  # noqa: S608
+_GROUPS: Final = f"""
+    SELECT {GROUP_COLUMNS} FROM groups g JOIN conversations c ON c.key = g.key
+    WHERE g.key > ? AND g.state <> 'dissolved' ORDER BY g.key LIMIT ?
+"""  # noqa: S608
 _MEMBER: Final = f"""
     SELECT {MEMBER_COLUMNS} FROM {MEMBER_TABLES} JOIN conversations c ON c.key = s.conversation
     WHERE c.name = ? AND c.kind = 'group' AND u.user = ? AND s.last IS NULL
@@ -65,6 +80,18 @@ def read_sign_in(reader: Reader, user: str) -> SignIn | None:
 def read_group(reader: Reader, group: str) -> Group | None:
     row = reader.row(_GROUP, (f"group:{group}",))
     return None if row is None else group_from_row(row)
+
+
+def list_users(reader: Reader, cursor: str | None, limit: int) -> UsersPage:
+    rows = reader.rows(_USERS, (key_from_cursor(cursor), limit + 1)).fetchall()
+    users = tuple(user_from_row(row) for row in rows[:limit])
+    return UsersPage(users, str(users[-1].key) if len(rows) > limit else None)
+
+
+def list_groups(reader: Reader, cursor: str | None, limit: int) -> GroupsPage:
+    rows = reader.rows(_GROUPS, (key_from_cursor(cursor), limit + 1)).fetchall()
+    groups = tuple(group_from_row(row) for row in rows[:limit])
+    return GroupsPage(groups, str(groups[-1].key) if len(rows) > limit else None)
 
 
 def read_member(reader: Reader, group: str, user: str) -> Member | None:
