@@ -392,5 +392,7 @@ async def _answered(asked: Coroutine[Any, Any, T]) -> tuple[str | None, T | None
 
 def _as_seen(code: str, *, own: bool) -> set[str]:
     """A user's own token is not told of a group that they were never in."""
+    if own and code == "blocked":
+        return {"members_unreachable"}
     veiled = {"not_a_member", "group_dissolved"} if own else set()
     return {code, "group_not_found"} if code in veiled else {code}
