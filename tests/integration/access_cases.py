@@ -19,7 +19,7 @@ ROLES: Final = {"owner": Role.OWNER, "admin": Role.ADMIN, "member": Role.MEMBER}
 PEOPLE: Final = ("self", *ROLES, "former", "outsider")
 
 ALLOWED: Final = "allowed"
-HOOK: Final[Json] = {"url": "https://127.0.0.1:9/钩子", "events": ["group.dissolved"]}
+HOOK: Final[Json] = {"url": "https://localhost:9/钩子", "events": ["group.dissolved"]}
 """Nothing is ever sent to it: the address is private."""
 
 

@@ -25,7 +25,7 @@ ADDRESSES = {"alice": "203.0.113.7", "bob": "2001:db8:1:2::9"}
 
 
 @asynccontextmanager
-async def engine_with(path: Path, **settings: int) -> AsyncIterator[Engine]:
+async def engine_with(path: Path, **settings: Any) -> AsyncIterator[Engine]:
     async with qunxin.open(path / "配额.db", settings=EngineSettings(**settings)) as engine:
         for user in ("alice", "bob"):
             await engine.put_user(user)

@@ -143,7 +143,7 @@ async def test_added_and_removed_while_connected(node: RealtimeNode, open_device
 
 
 @asynccontextmanager
-async def comings_node(folder: Path, **settings: int) -> AsyncIterator[RealtimeNode]:
+async def comings_node(folder: Path, **settings: Any) -> AsyncIterator[RealtimeNode]:
     """A node that gathers comings for a tenth of a second."""
     chosen = EngineSettings(join_leave_seconds=0.1, **settings)
     async with (

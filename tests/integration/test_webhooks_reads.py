@@ -191,7 +191,7 @@ async def test_a_webhook_that_pauses_costs_no_reads(
 ) -> None:
     """While it waits to try again, commits neither wake it nor have it read anything."""
     turns = 0
-    whole = Window.next_due.fget
+    whole = Window.__dict__["next_due"].fget
     assert whole is not None
 
     def counted(window: Window) -> float | None:

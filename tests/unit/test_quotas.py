@@ -63,7 +63,7 @@ def test_names_are_bounded() -> None:
     assert buckets.take("用户0", 1, 1_000.0) == 0.0
 
 
-def _quotas(clock: ManualClock, **settings: int) -> Quotas:
+def _quotas(clock: ManualClock, **settings: Any) -> Quotas:
     return Quotas(EngineSettings(**settings), clock)
 
 
