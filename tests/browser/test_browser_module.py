@@ -15,9 +15,9 @@ from serving import ServerProcess
 KILLS = 4
 MESSAGES = 120
 
-_START = """async ({ user, language }) => {
+_START = """async ({ language }) => {
   const { Chat } = await import("/qunxin.js");
-  const getToken = () => fetchToken(user);
+  const getToken = () => fetchToken();
   const chat = (window.chat = new Chat({ getToken, language }));
   window.seen = [];
   window.told = [];
@@ -48,7 +48,7 @@ class App:
     def __init__(self, page: Page, node: Node, user: str, ttl_seconds: int = 3600) -> None:
         self.page = page
         self._node = node
-        self._user = user
+        self.user = user
         self.ttl_seconds = ttl_seconds
         self.tokens = 0
         page.expose_function("fetchToken", self._fetch_token)
@@ -57,11 +57,11 @@ class App:
     def start(self) -> None:
         """Open the page, or open it again, and start the module there."""
         self.page.goto(self._node.server.url)
-        self.page.evaluate(_START, {"user": self._user, "language": "zh"})
+        self.page.evaluate(_START, {"language": "zh"})
 
-    def _fetch_token(self, user: str) -> str:
+    def _fetch_token(self) -> str:
         self.tokens += 1
-        asked = {"user": user, "ttl_seconds": self.ttl_seconds}
+        asked = {"user": self.user, "ttl_seconds": self.ttl_seconds}
         return str(self._node.api("POST", "/v1/tokens", asked)["token"])
 
     def do(self, script: str, argument: Any = None) -> Any:
@@ -242,3 +242,32 @@ def test_away_for_too_long_it_says_so(node: Node, start_app: StartApp) -> None:
     assert _positions(bob, "group:tea") == [last]
     bob.do("chat.open('group:tea')")
     assert bob.do("chat.timelines.get('group:tea').entries.length") == 15
+
+
+def test_a_user_who_is_forgotten_leaves_nothing_behind(node: Node, start_app: StartApp) -> None:
+    """Neither in storage, where others' things stay, nor in memory; nothing is written later, and
+    the next user begins afresh."""
+    bob = start_app("bob")
+    node.api("PUT", "/v1/groups/tea", {"owner": "bob", "name": "茶友会 🍵"})
+    bob.until("chat.conversations.has('group:tea')")
+    bob.do("chat.open('group:tea')")
+    node.server.kill()
+    bob.until("chat.state === 'waiting'")
+    bob.do("""() => {
+      localStorage.setItem("qunxin:bobby:draft:group:tea", "别人的 ✋");
+      chat.send({ type: "group", to: "tea", text: "没发出去 📮" });
+    }""")
+    assert len(bob.do("Object.keys(localStorage).filter(n => n.startsWith('qunxin:bob:'))")) == 2
+    bob.do("chat.forget()")
+    assert bob.do("[chat.state, chat.user]") == ["ended", None]
+    sizes = "[chat.outbox, chat.timelines, chat.conversations].map(({ size }) => size)"
+    assert bob.do(sizes) == [0, 0, 0]
+    bob.do("dispatchEvent(new Event('pagehide'))")
+    assert bob.do("Object.keys(localStorage)") == ["qunxin:bobby:draft:group:tea"]
+    node.server.start()
+    node.api("PUT", "/v1/users/carol", {})
+    bob.user = "carol"
+    bob.do("() => { chat.start(); }")
+    bob.connected()
+    assert bob.do("[chat.user, chat.conversations.has('group:tea')]") == ["carol", False]
+    assert node.texts("group:tea") == []

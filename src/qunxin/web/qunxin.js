@@ -2,7 +2,7 @@
 
 const PATIENCE_MS = 12_000;
 
-// A refusal by its number; 0: no answer, so the outcome is unknown.
+// A refusal by its number; 0: no answer, the outcome is unknown.
 export class QunxinError extends Error {
 	constructor({ code = 0, message = "the connection broke", temporary = !code } = {}) {
 		super();
@@ -11,7 +11,7 @@ export class QunxinError extends Error {
 	}
 }
 
-// `entries`: ascending, without gaps; `complete`: there is nothing older.
+// `entries`: ascending, without gaps; `complete`: nothing is older.
 export class Timeline {
 	entries = [];
 	#recalls = new Map();
@@ -43,7 +43,7 @@ export class Chat extends EventTarget {
 	#turn = 0;
 	#attempt = 0;
 	#silenceMs = 0;
-	#prefix = "";
+	#prefix = "qunxin::";
 	#at = {};
 	#followed = new Set();
 	#busy = new Set(); // addresses with a message under way
@@ -67,14 +67,21 @@ export class Chat extends EventTarget {
 		this.#become("ended");
 	}
 
+	// End, and delete all that there is of the user here.
+	forget() {
+		this.close({ reason: "signed out" });
+		this.#stored("").forEach((name) => this.#storage.removeItem(name));
+		this.user = null;
+		[this.conversations, this.timelines, this.outbox].forEach((map) => map.clear());
+	}
+
 	// An operation, by its name.
 	async call(method, data = {}) {
 		const { rpc } = await this.#request({ rpc: { method, data } });
 		return rpc.data;
 	}
 
-	// Keep a message and send it, in order for its address, until it is accepted (the receipt) or
-	// refused, also after a reload.
+	// Keep a message and send it until it is accepted (the receipt) or refused, also after a reload.
 	send(message) {
 		const key = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(18))));
 		const turn = (this.#turn = Math.max(Date.now(), this.#turn + 1));
@@ -93,14 +100,14 @@ export class Chat extends EventTarget {
 		this.#emit("outbox");
 	}
 
-	// A conversation's timeline, with its newest page, kept up to date from now on.
+	// A conversation's timeline, with its newest page, kept up to date.
 	async open(name) {
 		if (!this.#followed.has(name)) await this.#follow(name);
 		if (!this.timelines.get(name)?.before) await this.older(name);
 		return this.timelines.get(name);
 	}
 
-	// Load the page before what its timeline has.
+	// Load the page before its timeline.
 	async older(conversation, limit = 50) {
 		const timeline = this.timelines.get(conversation) ?? new Timeline();
 		this.timelines.set(conversation, timeline);
@@ -111,7 +118,7 @@ export class Chat extends EventTarget {
 		timeline.complete = !entries[0] || timeline.before <= 1;
 	}
 
-	// Tell that everything up to `position` has been read.
+	// Everything up to `position` has been read.
 	async read(conversation, position) {
 		const row = this.conversations.get(conversation);
 		if (!row || position <= row.read || this.state !== "connected") return;
@@ -124,7 +131,7 @@ export class Chat extends EventTarget {
 	start = async () => {
 		this.#drop();
 		this.#become("connecting");
-		const attempt = (this.#socket = {}); // whatever comes later replaces it
+		const attempt = (this.#socket = {}); // a later one replaces it
 		const token = await this.#options.getToken().catch(() => undefined);
 		if (attempt !== this.#socket) return;
 		if (token === undefined) return this.#later();
@@ -197,7 +204,7 @@ export class Chat extends EventTarget {
 		this.#timer("watch", this.#silenceMs, this.#later);
 		if (push) this.#push(push.channel, push);
 		else if (id) this.#answer(id, error && new QunxinError(error), reply);
-		else this.#socket?.send("{}"); // a pong: everything before it has arrived
+		else this.#socket?.send("{}"); // a pong: all before it has arrived
 	}
 
 	// In the reply's own turn: entries may follow in the same frame.
@@ -328,18 +335,20 @@ export class Chat extends EventTarget {
 		this.user = user;
 		this.#prefix = `qunxin:${user}:`;
 		this.#at = JSON.parse(this.#storage.getItem(this.#prefix + "at") ?? "{}");
-		const items = Object.keys(this.#storage)
-			.filter((name) => name.startsWith(this.#prefix + "out:"))
-			.map((name) => JSON.parse(this.#storage.getItem(name)));
+		const items = this.#stored("out:").map((name) => JSON.parse(this.#storage.getItem(name)));
 		items.sort((a, b) => a.turn - b.turn).push(...this.outbox.values());
 		this.outbox.clear();
 		items.forEach((item) => this.#keep(item));
 	}
 
+	#stored(kind) {
+		return Object.keys(this.#storage).filter((name) => name.startsWith(this.#prefix + kind));
+	}
+
 	#save = () => {
 		try {
 			if (this.user) this.#storage.setItem(this.#prefix + "at", JSON.stringify(this.#at));
-		} catch {} // full: after a reload some entries come again
+		} catch {} // full: some entries come again
 	};
 
 	#become(state) {
