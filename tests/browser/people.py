@@ -51,6 +51,12 @@ class Person:
         if kind == "error" and not absent:
             self.complaints.append(text)
 
+    def complained(self, about: str) -> None:
+        """The browser complained of this, as it had to; nothing else is forgiven."""
+        found = [text for text in self.complaints if about in text]
+        assert found, f"no complaint about {about}: {self.complaints}"
+        self.complaints = [text for text in self.complaints if text not in found]
+
     @property
     def log(self) -> Locator:
         return self.page.get_by_role("log")

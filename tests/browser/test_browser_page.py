@@ -176,6 +176,7 @@ def test_nothing_that_anybody_writes_becomes_markup(node: Node, sign_in: SignIn)
     sent = {"type": "group", "to": "evil", "from": "mallory", "content": parts}
     node.api("POST", "/v1/messages", sent)
     alice.open(f"G {evil}")
+    _harmless(alice, mallory)
     bubble = alice.page.locator(".bubble")
     expect(bubble).to_contain_text(evil)
     assert bubble.locator("a").evaluate_all("a => a.map(x => x.href)") == [
@@ -184,20 +185,39 @@ def test_nothing_that_anybody_writes_becomes_markup(node: Node, sign_in: SignIn)
     mallory.open(f"G {evil}")
     mallory.say(f"{evil} {evil}")
     alice.sees(f"{evil} {evil}")
-    alice.page.get_by_role("button", name="Members").click()
-    expect(alice.page.get_by_role("dialog")).to_contain_text(f"M {evil}")
-    alice.page.keyboard.press("Escape")
-    alice.page.locator(".side .bar button").click()
-    form = alice.page.get_by_role("dialog")
-    form.get_by_role("button", name="Person").click()
-    form.locator("input[name=user]").evaluate("(e, v) => { e.pattern = '.*'; e.value = v }", evil)
-    form.locator("form:not([hidden]) .main").click()
-    expect(form.get_by_role("alert")).to_be_visible()
-    alice.page.goto(f"{node.server.url}/#group:<img src=x onerror=window.hit=1>")
+    _harmless(alice, mallory)
+    mallory.act(f"{evil} {evil}", "Who got it")
+    expect(mallory.page.get_by_role("dialog")).to_contain_text(f"A {evil}")
+    _harmless(alice, mallory)
+    mallory.page.keyboard.press("Escape")
+    for person, other in ((alice, "M"), (mallory, "A")):
+        person.page.get_by_role("button", name="Members").click()
+        expect(person.page.get_by_role("dialog")).to_contain_text(f"{other} {evil}")
+        _harmless(alice, mallory)
+        person.page.keyboard.press("Escape")
+        person.page.locator(".side .bar button").click()
+        form = person.page.get_by_role("dialog")
+        form.get_by_role("button", name="Person").click()
+        spoilt = "(e, v) => { e.pattern = '.*'; e.value = v }"
+        form.locator("input[name=user]").evaluate(spoilt, evil)
+        form.locator("form:not([hidden]) .main").click()
+        expect(form.get_by_role("alert")).to_be_visible()
+        _harmless(alice, mallory)
+        person.page.keyboard.press("Escape")
     for person in (alice, mallory):
+        person.page.goto(f"{node.server.url}/#group:<img src=x onerror=window.hit=1>")
+        expect(person.page.locator(".talk")).to_contain_text("There is no such conversation")
+        _harmless(alice, mallory)
+
+
+def _harmless(*people: Person) -> None:
+    """At this moment: nothing ran, nothing became an element, and the browser has nothing to
+    complain of, such as what its policy forbade."""
+    made = "body img:not(.mark), body script, body iframe, body style, [onerror], [style]"
+    for person in people:
         assert person.page.evaluate("window.hit") is None
-        assert person.page.locator("body img:not(.mark), body script, body iframe").count() == 0
-    alice.complaints.clear()  # an address that names no conversation is told of, in words
+        assert person.page.locator(made).count() == 0
+        assert person.complaints == []
 
 
 def test_a_full_browser_storage_loses_no_draft(sign_in: SignIn) -> None:
@@ -217,6 +237,23 @@ def test_a_full_browser_storage_loses_no_draft(sign_in: SignIn) -> None:
     alice.page.evaluate("localStorage.clear()")
     alice.draft.press("Enter")
     alice.sees("no room for this 📦" * 20)
+
+
+def test_addresses_that_name_no_conversation(node: Node, sign_in: SignIn) -> None:
+    """They are told of in words, at the start too, and the list is there; a link that is pasted
+    into the open page is taken."""
+    alice, bob = _tea(sign_in)
+    node.api("POST", "/v1/messages", {"type": "group", "to": "tea", "from": "bob", "text": "早 ☀️"})
+    for address in ("#100%", "#tea", "#group:", "#private:a", "#群"):
+        alice.page.goto(f"{node.server.url}/{address}")
+        alice.page.reload()
+        expect(alice.page.locator(".talk")).to_contain_text("There is no such conversation")
+        expect(alice.page.locator(".list .last")).to_contain_text("早 ☀️")
+    alice.page.get_by_role("button", name="Back to the conversations").click()
+    expect(alice.page.locator(".talk")).to_contain_text("Choose a conversation")
+    alice.open("茶友会 🍵")
+    bob.page.goto(node.cli("link", "alice")["link"])
+    expect(bob.page.locator(".card h1")).to_have_text("Sign in as alice")
 
 
 def test_more_conversations_than_a_connection_brings(node: Node, sign_in: SignIn) -> None:

@@ -324,6 +324,7 @@ async def _read_backup(copy: Path) -> tuple[str, str]:
 
 def test_a_backup_into_nowhere_is_refused_in_words(folder_cli: CommandLine, tmp_path: Path) -> None:
     """Also without a server; no part of it is left."""
+    folder_cli("user", "create", "alice")
     error = folder_cli.refusal("backup", str(tmp_path / "无" / "x.db"))
     assert "cannot be written" in error["detail"]
     assert not (tmp_path / "无").exists()

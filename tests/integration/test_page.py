@@ -99,10 +99,62 @@ async def test_a_link_signs_in_once(node: HttpNode) -> None:
         kept = browser.cookies[COOKIE]
         left = await browser.delete("/session")
         assert int(_cookie(left)["max-age"]) == 0
-        assert (await browser.post("/session/token")).status_code == 401
+        assert (await browser.post("/session/token")).status_code == 204
         assert (await browser.delete("/session")).status_code == 200
     async with _browser(node, cookie=f"{COOKIE}={kept}") as thief:
         assert (await thief.post("/session/token")).json()["code"] == "token_revoked"
+
+
+async def test_a_session_ends_with_all_it_let_in(
+    node: HttpNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens that it was exchanged for, before and after its secret was replaced, and the
+    former secret; the same user's other browsers stay."""
+    async with _browser(node) as other:
+        staying = (await _sign_in(node, other)).json()["token"]
+        async with _browser(node) as browser:
+            signed = await _sign_in(node, browser)
+            former = browser.cookies[COOKIE]
+            monkeypatch.setattr("qunxin.gateways.sign_in.SESSION_SECONDS", 29 * 24 * 3600)
+            renewed = await browser.post("/session/token")
+            assert browser.cookies[COOKIE] != former
+            tokens = [answer.json()["token"] for answer in (signed, renewed)]
+            assert [await _code_of(node, token) for token in (*tokens, staying)] == ["", "", ""]
+            assert (await browser.delete("/session")).status_code == 200
+        assert {await _code_of(node, token) for token in tokens} == {"token_revoked"}
+        assert await _code_of(node, staying) == ""
+        assert (await other.post("/session/token")).status_code == 200
+    async with _browser(node, cookie=f"{COOKIE}={former}") as thief:
+        assert (await thief.post("/session/token")).json()["code"] == "token_revoked"
+
+
+async def _code_of(node: HttpNode, token: str) -> str:
+    """What Alice's token is refused with; nothing where it is good."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=node.url, headers=headers) as device:
+        return str((await device.get("/v1/users/alice")).json().get("code", ""))
+
+
+async def test_whoever_comes_next_in_a_browser_ends_the_session_before(node: HttpNode) -> None:
+    """Nobody has its cookie any more, so nobody could sign it out; a link that is not good ends
+    nothing."""
+    await node.engine.put_user("bob", name="鲍勃 🧋")
+    async with _browser(node) as browser:
+        token = (await _sign_in(node, browser)).json()["token"]
+        assert (await browser.post("/session", json={"link": "猜 🎲"})).status_code == 401
+        assert await _code_of(node, token) == ""
+        assert (await _sign_in(node, browser, "bob")).json()["user"] == "bob"
+        assert await _code_of(node, token) == "token_revoked"
+        assert (await browser.post("/session/token")).json()["user"] == "bob"
+
+
+async def test_an_erased_account_can_be_signed_out(node: HttpNode) -> None:
+    """Nothing of it is signed in any more; the cookie goes."""
+    async with _browser(node) as browser:
+        await _sign_in(node, browser)
+        await node.engine.erase_user("alice")
+        left = await browser.delete("/session")
+        assert (left.status_code, int(_cookie(left)["max-age"])) == (200, 0)
 
 
 async def test_session_and_token_never_stand_for_each_other(node: HttpNode) -> None:

@@ -90,9 +90,12 @@ class Authenticator:
         self._keys = keys
         self._verified.clear()
 
-    def issue_token(self, user: str, ttl_seconds: int | None = None) -> tuple[str, int]:
+    def issue_token(
+        self, user: str, ttl_seconds: int | None = None, token_id: str | None = None
+    ) -> tuple[str, int]:
         """A token for `user`, and when it expires (milliseconds since 1970); by default after
-        `token_ttl_seconds`. Raises `invalid_request` for an id that cannot be, or a time outside
+        `token_ttl_seconds`. Tokens with the same `token_id` are revoked together; by default it
+        is a new one. Raises `invalid_request` for an id that cannot be, or a time outside
         1 second to 30 days."""
         ttl_seconds = self._token_ttl_seconds if ttl_seconds is None else ttl_seconds
         if not is_valid_id(user):
@@ -106,7 +109,7 @@ class Authenticator:
         claims = {
             "sub": user,
             "aud": self._audience,
-            "jti": secrets.token_hex(8),
+            "jti": token_id or new_token_id(),
             "iat": now_ms / 1000,
             "exp": expires,
         }
@@ -222,6 +225,11 @@ class Authenticator:
         except (jwt.InvalidTokenError, ValueError):
             detail = "the token is not valid"
         raise QunxinError("unauthenticated", detail=detail)
+
+
+def new_token_id() -> str:
+    """One that no other token has."""
+    return secrets.token_hex(8)
 
 
 def _is_time(value: Any) -> TypeGuard[float]:

@@ -1,8 +1,9 @@
 """How people come to the page at ``/``: through links that work once, made by the node's owner.
 
 A link is exchanged for a session, which the browser keeps in a cookie that no script can read;
-the session is exchanged for the short-lived tokens that everything else asks for. Nothing here
-lets anybody in without a link, whatever stands between them and the node.
+the session is exchanged for the short-lived tokens that everything else asks for. They bear the
+session's id, so they end with it. Nothing here lets anybody in without a link, whatever stands
+between them and the node.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from qunxin.clock import Clock, SystemClock
 from qunxin.engine import Engine
 from qunxin.engine.access import SYSTEM
 from qunxin.errors import QunxinError
-from qunxin.gateways.auth import Authenticator
+from qunxin.gateways.auth import Authenticator, new_token_id
 
 LINK_SECONDS: Final = 15 * 60
 SESSION_SECONDS: Final = 14 * 24 * 3600
+_NO_SESSION: Final = {"unauthenticated", "token_expired", "user_not_found", "user_erased"}
 _SECRET_BYTES: Final = 32
 _MAX_LINKS: Final = 1_000
 
@@ -84,7 +86,8 @@ class Session(msgspec.Struct, frozen=True):
 class SignIn:
     """Exchanges links for sessions and sessions for tokens. A session is a signed token for this
     door only, so it outlasts a restart and nothing of it is stored until it is revoked; an account
-    that may not act now gets nothing."""
+    that may not act now gets nothing. A session keeps its id when its secret is replaced, and
+    gives it to every token, so one revocation ends all of them."""
 
     def __init__(
         self, engine: Engine, links: SignInLinks, tokens: Authenticator, sessions: Authenticator
@@ -95,18 +98,24 @@ class SignIn:
         self._tokens = tokens
         self._sessions = sessions
 
-    async def use_link(self, secret: str, user: str | None, name: str | None) -> Session:
+    async def use_link(
+        self, secret: str, user: str | None, name: str | None, former: str | None = None
+    ) -> Session:
         """A session for a link. A link that makes an account needs `user`, and `name` if it is to
-        have one; for any other `user`, where given, is whom the person expects to become.
+        have one; for any other `user`, where given, is whom the person expects to become. The
+        session with the secret `former`, which the browser had until now, has ended on return.
 
         Raises `unauthenticated` for a link that is not good, `invalid_request` where the id that
-        was chosen is taken, cannot be or is not the link's, and what is wrong with an account
-        that may not act; the link can be used again after the last two.
+        was chosen is taken, cannot be or is not the link's, what is wrong with an account that
+        may not act, and what `end` does; the link can be used again after all but the first.
         """
         link = self._links.take(secret)
         try:
             account = await self._account_of(link, user, name)
-            return self._session((await self._engine.sign_in(account, None)).user)
+            user = (await self._engine.sign_in(account, None)).user
+            if former is not None:
+                await self.end(former)
+            return self._session(user, new_token_id())
         except QunxinError:
             self._links.put_back(secret, link)
             raise
@@ -119,17 +128,24 @@ class SignIn:
         user = (await self._engine.sign_in(identity.user, identity.token)).user
         left_seconds = (identity.expires_at_ms - self._clock.now_ms()) / 1000
         kept = secret if left_seconds > SESSION_SECONDS / 2 else None
-        return self._session(user, kept)
+        return self._session(user, identity.token.id, kept)
 
     async def end(self, secret: str) -> None:
-        """Sign a browser out: its session's secret is refused from now on, durably."""
-        identity = await self._sessions.verify_token(secret)
-        await self._engine.revoke_tokens(identity.user, identity.token.id)
+        """Sign a browser out, durably: its session's secret is refused from now on, as are the
+        tokens it was exchanged for, and the live sessions that came with them have ended. One
+        that is none, or no longer, is at its end already. Raises `invalid_request` where too many
+        tokens of the user are revoked."""
+        try:
+            identity = await self._sessions.verify_token(secret)
+            await self._engine.revoke_tokens(identity.user, identity.token.id)
+        except QunxinError as error:
+            if error.code not in _NO_SESSION:
+                raise
 
-    def _session(self, user: str, secret: str | None = None) -> Session:
-        token, expires = self._tokens.issue_token(user)
+    def _session(self, user: str, id_: str | None, secret: str | None = None) -> Session:
+        token, expires = self._tokens.issue_token(user, token_id=id_)
         if secret is None:
-            secret, _ = self._sessions.issue_token(user, SESSION_SECONDS)
+            secret, _ = self._sessions.issue_token(user, SESSION_SECONDS, id_)
         return Session(secret, user, token, expires)
 
     async def _account_of(self, link: Link, user: str | None, name: str | None) -> str:

@@ -24,13 +24,13 @@ function openDialog(title, ...body) {
 
 const problemLine = () => h("p", { class: "problem", role: "alert", hidden: true });
 
-/** Do `act`; what it is refused with stands in `line`. */
-async function attempt(line, act) {
+/** Do `act`; what it is refused with stands in `line`, in the words of `say`. */
+async function attempt(line, act, say = (error) => (error.code === 0 ? t("waiting") : error.message)) {
   line.hidden = true;
   try {
     return await act();
   } catch (error) {
-    line.textContent = error.code === 0 ? t("waiting") : error.message;
+    line.textContent = say(error);
     line.hidden = false;
     return undefined;
   }
@@ -221,4 +221,22 @@ export function ledger(chat, names, conversation, position) {
   const timer = setInterval(load, REFRESH_MS);
   dialog.addEventListener("close", () => clearInterval(timer));
   load();
+}
+
+/** Sign out by `end`. Asks first where `unsent` messages would be lost with it; says why it failed. */
+export async function signingOut(unsent, end) {
+  const line = problemLine();
+  const say = (error) => (error.status ? t("signOutRefused", { reason: error.message }) : t("signOutOffline"));
+  const act = async () => {
+    button.disabled = true;
+    await attempt(line, end, say);
+    button.disabled = false;
+  };
+  const button = h("button", { type: "button", class: "main", onclick: act }, t(unsent ? "signOutAnyway" : "signOut"));
+  const ask = () => {
+    const dialog = openDialog(t("signOut"), unsent > 0 && h("p", {}, t("signOutUnsent", { n: unsent })), line,
+      h("div", { class: "actions" }, h("button", { type: "button", class: "plainly", onclick: () => dialog.close() }, t("stay")), button));
+  };
+  if (unsent === 0) await act();
+  if (unsent > 0 || !line.hidden) ask();
 }

@@ -90,12 +90,11 @@ function meta(entry, receipt, acts) {
 }
 
 /** A message that the server has not decided yet, or has refused. */
-export function outboxElement({ message, error }, connected, { names, retry, discard }) {
+export function outboxElement({ message, error }, waits, { names, retry, discard }) {
   const content = message.content ?? [{ type: "text", text: message.text }];
-  const state = t(connected ? "sending" : "queued");
   return h("li", { class: `message mine ${error ? "refused" : "waiting"}` },
     h("div", { class: "bubble", dir: "auto" }, ...content.map((segment) => segmentElement(segment, names))),
-    error ? outcome(error, retry, discard) : h("div", { class: "meta" }, state));
+    error ? outcome(error, retry, discard) : h("div", { class: "meta" }, waits));
 }
 
 function outcome(error, retry, discard) {

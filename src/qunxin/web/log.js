@@ -108,7 +108,7 @@ export class Log {
     const mine = entry.from !== undefined && entry.from === this.#chat.user;
     const receipt = this.#receipts.get(`${this.#name} ${entry.position}`);
     const rank = RANKS[this.#chat.conversations.get(this.#name)?.role] ?? 0;
-    const closed = Boolean(this.#chat.conversations.get(this.#name)?.ended);
+    const closed = this.#chat.state === "ended" || Boolean(this.#chat.conversations.get(this.#name)?.ended);
     const may = mine || rank > 0;
     const acts = {
       ledger: may && !closed && (() => this.#openLedger(this.#name, entry.position)),
@@ -122,11 +122,12 @@ export class Log {
 
   *#outboxRows(entries) {
     const arrived = new Set(entries.filter((entry) => entry.from === this.#chat.user).map((entry) => entry.key));
-    const connected = this.#chat.state === "connected";
+    const { state } = this.#chat;
+    const waits = t(state === "connected" ? "sending" : state === "ended" ? "keptUnsent" : "queued");
     for (const item of this.#chat.outbox.values()) {
       if (conversationOf(item.message, this.#chat.user) !== this.#name || arrived.has(item.key)) continue;
-      const signature = `${item.error?.message ?? ""} ${connected}`;
-      yield [`out ${item.key}`, signature, () => outboxElement(item, connected, {
+      const signature = `${item.error?.message ?? ""} ${waits}`;
+      yield [`out ${item.key}`, signature, () => outboxElement(item, waits, {
         names: this.#names,
         retry: (changes) => this.#retry(item, changes),
         discard: () => this.#chat.discard(item.key),

@@ -2,15 +2,26 @@
 
 import { Chat } from "/qunxin.js";
 import { face, h, iconButton, mark, sync } from "/assets/dom.js";
-import { ledger, members, newConversation } from "/assets/dialogs.js";
+import { ledger, members, newConversation, signingOut } from "/assets/dialogs.js";
 import { preview } from "/assets/entries.js";
 import { Log } from "/assets/log.js";
 import { Names } from "/assets/names.js";
-import { getToken, linkCard, outsideCard, signOut, takeLink } from "/assets/sign_in.js";
+import { countUnsent, endSession, endText, getToken, linkCard, onSignedOut, outsideCard, takeLink } from "/assets/sign_in.js";
 import { language, shortTime, switchLanguage, t } from "/assets/texts.js";
 
 const PROBLEM_MS = 8_000;
 const PREVIEWS = 30;
+const CONVERSATION = /^(group:[\w.@-]+|private:[\w.@-]+~[\w.@-]+|broadcast:all)$/;
+
+/** The conversation that the page's address names: null for none, "" for one that cannot be. */
+function conversationInAddress() {
+  if (location.hash.length < 2) return null;
+  try {
+    return CONVERSATION.exec(decodeURIComponent(location.hash.slice(1)))?.[0] ?? "";
+  } catch {
+    return ""; // a lone percent sign
+  }
+}
 
 class Page {
   #chat = new Chat({ getToken, language });
@@ -30,6 +41,7 @@ class Page {
   #title = h("h1", { class: "one-line" });
   #subtitle = h("p", { class: "quiet small one-line" });
   #peopleButton = iconButton("people", t("members"), () => members(this.#chat, this.#names, this.#open.slice("group:".length)));
+  #startButton = iconButton("plus", t("newTalk"), () => this.#startNew());
   #problem = h("p", { class: "problem", role: "alert", hidden: true });
   #draft = h("textarea", { name: "text", rows: 1, dir: "auto", maxlength: 60_000, enterkeyhint: "send", autocomplete: "off" });
   #form = h("form", { onsubmit: (event) => { event.preventDefault(); this.#send(); } }, this.#draft, iconButton("send", t("send"), () => this.#send(), { class: "icon main" }));
@@ -44,7 +56,8 @@ class Page {
     this.#names.addEventListener("change", () => this.#draw());
     this.#chat.addEventListener("reload", ({ detail }) => this.#log.forget(detail.conversation));
     this.#chat.addEventListener("state", () => this.#stateChanged());
-    addEventListener("hashchange", () => this.#show(decodeURIComponent(location.hash.slice(1)) || null));
+    addEventListener("hashchange", () => this.#show(conversationInAddress()));
+    onSignedOut(() => this.#chat.user, () => this.#leave());
     this.#draft.addEventListener("input", () => this.#keepDraft());
     this.#draft.addEventListener("keydown", (event) => {
       const plainEnter = event.key === "Enter" && !event.shiftKey && !event.isComposing;
@@ -57,13 +70,12 @@ class Page {
 
   #build() {
     const side = h("nav", { class: "side", "aria-label": t("title") },
-      h("div", { class: "bar" }, mark(), h("h1", { class: "grow" }, "Qunxin 群信"), iconButton("plus", t("newTalk"), () => this.#startNew())),
-      this.#state,
+      h("div", { class: "bar" }, mark(), h("h1", { class: "grow" }, "Qunxin 群信"), this.#startButton),
       h("div", { class: "list-place" }, this.#nothing, this.#list),
       h("div", { class: "me" }, this.#who,
         h("button", { type: "button", class: "plainly small", onclick: switchLanguage }, t("language")),
-        iconButton("out", t("signOut"), signOut)));
-    this.#app.append(side, h("div", { class: "talk" }));
+        iconButton("out", t("signOut"), () => this.#signOut())));
+    this.#app.append(this.#state, side, h("div", { class: "talk" }));
     document.body.replaceChildren(this.#app);
     this.#drawEmpty();
   }
@@ -72,11 +84,15 @@ class Page {
     this.#app.lastChild.replaceChildren(
       h("div", { class: "nothing" }, mark(), h("strong", {}, t("pick")), h("span", {}, t("pickHint")),
         h("a", { class: "small", href: "/docs" }, t("api"))));
-    this.#app.lastChild.classList.add("empty");
+  }
+
+  #drawNowhere() {
+    this.#app.lastChild.replaceChildren(
+      h("div", { class: "nothing" }, mark(), h("strong", {}, t("nowhere")), h("span", {}, t("nowhereHint")),
+        h("button", { type: "button", class: "plainly", onclick: () => { location.hash = ""; } }, t("back"))));
   }
 
   #drawTalk() {
-    this.#app.lastChild.classList.remove("empty");
     this.#app.lastChild.replaceChildren(
       h("header", { class: "bar" },
         iconButton("back", t("back"), () => { location.hash = ""; }, { class: "icon back" }),
@@ -89,10 +105,11 @@ class Page {
 
   #show(name) {
     if (name === this.#open) return;
-    const had = this.#open !== null;
+    const had = Boolean(this.#open);
     this.#open = name;
     this.#app.classList.toggle("open", name !== null);
     if (name === null) this.#drawEmpty();
+    else if (!name) this.#drawNowhere();
     else {
       if (!had) this.#drawTalk();
       this.#draft.value = localStorage.getItem(this.#draftName) ?? "";
@@ -104,17 +121,25 @@ class Page {
   }
 
   #stateChanged() {
-    const { state, end } = this.#chat;
-    if (state === "ended") {
-      if (end.reason === "signed out") return document.body.replaceChildren(outsideCard());
-      this.#state.replaceChildren(h("span", {}, t("ended", { reason: end.reason }), " ", t("endedHint")));
-    } else this.#state.textContent = state === "connected" ? "" : t(state === "waiting" ? "waiting" : "connecting");
+    const { state } = this.#chat;
     this.#state.hidden = state === "connected";
     this.#state.classList.toggle("ended", state === "ended");
+    if (state === "ended") return this.#ended();
+    this.#state.textContent = state === "connected" ? "" : t(state === "waiting" ? "waiting" : "connecting");
     if (state !== "connected") return;
-    this.#log.refresh(this.#open);
-    if (this.#open === null && location.hash.length > 1) this.#show(decodeURIComponent(location.hash.slice(1)));
+    if (this.#open) this.#log.refresh(this.#open);
+    if (this.#open === null) this.#show(conversationInAddress());
     this.#loadList();
+  }
+
+  // It does not come back by itself: nothing is offered that would wait for it.
+  #ended() {
+    if (this.#chat.user === null) return document.body.replaceChildren(outsideCard());
+    document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+    this.#startButton.hidden = true;
+    this.#state.replaceChildren(
+      h("span", { class: "grow" }, endText(this.#chat.end), " ", t("endedHint")),
+      h("button", { type: "button", class: "main small", onclick: () => location.reload() }, t("signInAgain")));
   }
 
   // Many events of one turn are drawn once.
@@ -189,13 +214,19 @@ class Page {
     const title = this.#titleOf(this.#open);
     this.#title.textContent = title;
     this.#subtitle.textContent = kind === "group" ? this.#open.slice("group:".length) : t(kind === "private" ? "private" : "broadcast");
-    const closed = kind === "broadcast" ? t("closedBroadcast") : row?.ended && this.#closedText(row);
+    const closed = this.#whyClosed(kind, row);
     this.#peopleButton.hidden = kind !== "group" || Boolean(closed);
     this.#form.hidden = Boolean(closed);
     this.#closed.hidden = !closed;
     this.#closed.textContent = closed || "";
     this.#draft.placeholder = t("write");
     this.#draft.setAttribute("aria-label", t("writeTo", { name: title }));
+  }
+
+  #whyClosed(kind, row) {
+    if (kind === "broadcast") return t("closedBroadcast");
+    if (row?.ended) return this.#closedText(row);
+    return this.#chat.state === "ended" ? t("closedEnd") : "";
   }
 
   #closedText(row) {
@@ -239,6 +270,21 @@ class Page {
   }
 
   // --- what is done ---
+
+  #signOut() {
+    const { user } = this.#chat;
+    signingOut(countUnsent(user), async () => {
+      await endSession(user);
+      this.#leave();
+    });
+  }
+
+  // Begun anew, the page holds nothing in memory either.
+  #leave() {
+    this.#chat.forget();
+    history.replaceState(null, "", location.pathname);
+    location.reload();
+  }
 
   #startNew() {
     newConversation(this.#chat, (name) => { location.hash = encodeURIComponent(name); });

@@ -3,7 +3,20 @@
 import { h, mark } from "/assets/dom.js";
 import { language, switchLanguage, t } from "/assets/texts.js";
 
+const PATIENCE_MS = 12_000;
+const ENDS = {
+  4500: "endSuspended", 1103: "endSuspended", user_suspended: "endSuspended",
+  4501: "endErased", 1102: "endErased", 1101: "endErased", user_erased: "endErased", user_not_found: "endErased",
+  4502: "endRevoked", 1001: "endRevoked", 1012: "endRevoked", token_revoked: "endRevoked",
+  token_expired: "endRevoked", unauthenticated: "endRevoked", "another user": "endOther",
+};
+const tabs = new BroadcastChannel("qunxin");
 const ID = "(?!.*\\.\\.)[A-Za-z0-9]([A-Za-z0-9_.@\\-]*[A-Za-z0-9])?";
+
+// A link that is pasted into the address of this page would change nothing but what follows the #.
+addEventListener("hashchange", () => {
+  if (new URLSearchParams(location.hash.slice(1)).has("link")) location.reload();
+});
 
 /** The link in the page's address, which is taken out of it: { link, user }, or null. */
 export function takeLink() {
@@ -15,25 +28,50 @@ export function takeLink() {
 
 async function post(path, body, method = "POST") {
   const headers = { "Content-Type": "application/json", "Accept-Language": language };
-  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const response = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
+  if (response.status === 204) return null;
   const answer = await response.json();
   if (response.ok) return answer;
   throw Object.assign(new Error(answer.detail), answer);
 }
 
+/** What the node last said of this browser's session: its `token`, or the `code`
+ * that it was refused with. */
+let session = {};
+
 /** A token for this browser's session; null where it has none. Throws where the node does not answer. */
 export async function getToken() {
   try {
-    return (await post("/session/token")).token;
+    session = (await post("/session/token")) ?? {};
   } catch (problem) {
-    if ([401, 403, 404, 410].includes(problem.status)) return null;
-    throw problem;
+    if (![401, 403, 404, 410].includes(problem.status)) throw problem;
+    session = problem;
   }
+  return session.token ?? null;
 }
 
-export async function signOut() {
+/** End this browser's session, with all that it let in. Throws where that is not certain. */
+export async function endSession(user) {
   await post("/session", undefined, "DELETE");
-  location.reload();
+  tabs.postMessage({ left: user });
+}
+
+/** `act` is called when another tab of this browser has signed `user()` out. */
+export function onSignedOut(user, act) {
+  tabs.addEventListener("message", ({ data }) => data.left === user() && act());
+}
+
+/** Why a connection will not come back, in words, from what `Chat.end` says. */
+export function endText({ code, reason }) {
+  const why = ENDS[code ?? (reason === "signed out" ? session.code ?? "unauthenticated" : reason)];
+  return why ? t(why) : t("ended", { reason });
+}
+
+/** How many messages and drafts of `user` would be lost with what this browser keeps. */
+export function countUnsent(user) {
+  const kinds = [`qunxin:${user}:out:`, `qunxin:${user}:draft:`];
+  return Object.keys(localStorage).filter((name) => kinds.some((kind) => name.startsWith(kind))).length;
 }
 
 const wordsOf = (problem, user) => {
@@ -81,7 +119,8 @@ export function linkCard({ link, user }, done) {
 export function outsideCard() {
   return door(
     h("h1", {}, t("signedOut")),
+    session.code !== undefined && h("p", { class: "problem", role: "alert" }, endText({ reason: "signed out" })),
     h("p", { class: "quiet" }, t("signedOutHint")),
     h("p", {}, h("code", {}, "qunxin link alice")),
-    h("p", { class: "quiet small" }, t("signInAgain")));
+    h("p", {}, h("button", { type: "button", class: "plainly", onclick: () => location.reload() }, t("tryAgain"))));
 }

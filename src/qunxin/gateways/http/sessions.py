@@ -23,7 +23,6 @@ from qunxin.gateways.http.exchange import Exchange, Header
 from qunxin.gateways.http.settings import HttpSettings
 from qunxin.gateways.operations.requests import DisplayName, UserId
 from qunxin.gateways.operations.wording import in_words
-from qunxin.gateways.problems import status_of
 from qunxin.gateways.sign_in import SESSION_SECONDS, Session, SignIn
 
 PATH: Final = "/session"
@@ -62,27 +61,30 @@ class SessionActions:
         self._seconds = settings.request_deadline_seconds
 
     async def open(self, exchange: Exchange) -> None:
-        """A link for a session."""
+        """A link for a session. The one that the browser had ends: nobody has its cookie now."""
         _check_own_page(exchange)
         check_json_type(exchange.headers.get("content-type"))
         asked = _decode(await self._in_time(exchange.read_body))
-        session = await self._sign_in.use_link(asked.link, asked.user, asked.name)
+        former = _cookie(exchange)
+        session = await self._sign_in.use_link(asked.link, asked.user, asked.name, former)
         await _reply(exchange, HTTPStatus.CREATED, session)
 
     async def token(self, exchange: Exchange) -> None:
-        """A session for a token; the session is renewed."""
+        """A session for a token; the session is renewed. Without one there is no content: whoever
+        comes for the first time makes no mistake, and browsers log every refusal as one."""
         _check_own_page(exchange)
-        session = await self._sign_in.renew(_cookie(exchange))
-        await _reply(exchange, HTTPStatus.OK, session)
+        secret = _cookie(exchange)
+        if secret is None:
+            await exchange.reply(HTTPStatus.NO_CONTENT, [(b"cache-control", b"no-store")], b"")
+            return
+        await _reply(exchange, HTTPStatus.OK, await self._sign_in.renew(secret))
 
     async def close(self, exchange: Exchange) -> None:
         """The browser's session ends, and the browser forgets it."""
         _check_own_page(exchange)
-        try:
-            await self._sign_in.end(_cookie(exchange))
-        except QunxinError as error:
-            if status_of(error) != HTTPStatus.UNAUTHORIZED:
-                raise  # a session that is none, or no longer, is at its end already
+        secret = _cookie(exchange)
+        if secret is not None:
+            await self._sign_in.end(secret)
         headers = [*_HEADERS, _set_cookie(exchange, "", 0)]
         await exchange.reply(HTTPStatus.OK, headers, b"{}")
 
@@ -117,14 +119,12 @@ def _decode(body: bytes) -> UseLink:
         raise QunxinError("invalid_request", detail=in_words(error)) from None
 
 
-def _cookie(exchange: Exchange) -> str:
+def _cookie(exchange: Exchange) -> str | None:
     try:
         cookies = SimpleCookie(exchange.headers.get("cookie", ""))
     except CookieError:
         cookies = SimpleCookie()
-    if COOKIE not in cookies:
-        raise QunxinError("unauthenticated", detail="this browser is not signed in")
-    return cookies[COOKIE].value
+    return cookies[COOKIE].value if COOKIE in cookies else None
 
 
 def _set_cookie(exchange: Exchange, value: str, seconds: int) -> Header:
