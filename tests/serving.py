@@ -51,10 +51,10 @@ class ServerProcess:
         self._log = data_folder.with_name(data_folder.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """On return the server answers `/health/ready`."""
+    def start(self, *more: str) -> None:
+        """On return the server answers `/health/ready`. `more` options hold for this start only."""
         serve = ["serve", "--data", str(self.data_folder), "--port", str(self.port)]
-        command = [*self._wrapper, sys.executable, "-m", "qunxin", *serve, *self._options]
+        command = [*self._wrapper, sys.executable, "-m", "qunxin", *serve, *self._options, *more]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

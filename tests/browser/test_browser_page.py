@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -239,6 +240,60 @@ def test_a_full_browser_storage_loses_no_draft(sign_in: SignIn) -> None:
     alice.sees("no room for this 📦" * 20)
 
 
+LIMIT = 65_536
+
+
+def _size(text: str) -> int:
+    """In bytes, as the node counts a message of this text."""
+    content = [{"type": "text", "text": text}]
+    return len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def test_a_long_text_is_told_and_never_cut(node: Node, sign_in: SignIn) -> None:
+    """Counted in bytes as the node counts, quotes and line breaks too: over by one it is not sent
+    and stays; exactly at the limit it arrives whole."""
+    alice, bob = _tea(sign_in)
+    text = '满"\t' * 9_000 + "\n🍵\n"
+    text += "x" * (LIMIT - _size(text))
+    alice.draft.fill(text + "满" * 500)
+    over = alice.page.locator(".over")
+    expect(over).to_contain_text("Too long by 1,500 bytes: a message holds 65,536")
+    alice.draft.press("Enter")
+    expect(alice.draft).to_have_value(text + "满" * 500)
+    alice.draft.fill(text + "x")
+    expect(over).to_contain_text("by 1 bytes")
+    expect(alice.page.get_by_role("button", name="Send")).to_be_disabled()
+    alice.draft.fill(text)
+    expect(over).to_be_hidden()
+    alice.draft.press("Enter")
+    expect(alice.draft).to_have_value("")
+    expect(bob.page.locator(".bubble")).to_be_visible()
+    assert node.texts("group:tea") == [text]
+    assert bob.texts() == [text]
+
+
+def test_what_was_refused_as_too_large_can_be_edited(node: Node, sign_in: SignIn) -> None:
+    """The node has come back with a lower limit: "Edit" puts the text before the draft, whole."""
+    alice, _ = _tea(sign_in)
+    node.server.stop()
+    text = "长" * 1_000
+    alice.say(text)
+    alice.draft.fill("下一句 ✍️")
+    node.server.start("--max-message-bytes", "2000")
+    refusal = alice.log.get_by_role("alert")
+    expect(refusal).to_contain_text("Make it shorter")
+    expect(refusal.get_by_role("button", name="Try again")).to_have_count(0)
+    refusal.get_by_role("button", name="Edit").click()
+    expect(alice.draft).to_have_value(f"{text}\n下一句 ✍️")
+    expect(alice.page.locator(".over")).to_contain_text("a message holds 2,000")
+    alice.sees_not(text)
+    alice.page.reload()
+    expect(alice.draft).to_have_value(f"{text}\n下一句 ✍️")
+    alice.draft.fill("短 ✂️")
+    alice.draft.press("Enter")
+    alice.sees("短 ✂️")
+
+
 def test_addresses_that_name_no_conversation(node: Node, sign_in: SignIn) -> None:
     """They are told of in words, at the start too, and the list is there; a link that is pasted
     into the open page is taken."""
@@ -254,6 +309,27 @@ def test_addresses_that_name_no_conversation(node: Node, sign_in: SignIn) -> Non
     alice.open("茶友会 🍵")
     bob.page.goto(node.cli("link", "alice")["link"])
     expect(bob.page.locator(".card h1")).to_have_text("Sign in as alice")
+
+
+def test_tabs_share_a_conversations_draft(node: Node, sign_in: SignIn) -> None:
+    """One person has one draft in one conversation: what is written in a tab stands in the other,
+    before and after a reload, and is gone from both when it is sent."""
+    alice, bob = _tea(sign_in)
+    second = Person(alice.page.context.new_page(), "alice")
+    second.page.goto(alice.page.url)
+    expect(second.page.locator(".talk h1")).to_have_text("茶友会 🍵")
+    alice.draft.fill("第一 ①")
+    expect(second.draft).to_have_value("第一 ①")
+    second.draft.press_sequentially(" then ②")
+    expect(alice.draft).to_have_value("第一 ① then ②")
+    alice.page.reload()
+    expect(alice.draft).to_have_value("第一 ① then ②")
+    alice.draft.press("Enter")
+    bob.sees("第一 ① then ②")
+    for tab in (alice, second):
+        expect(tab.draft).to_have_value("")
+    assert second.complaints == []
+    assert node.texts("group:tea") == ["第一 ① then ②"]
 
 
 def test_more_conversations_than_a_connection_brings(node: Node, sign_in: SignIn) -> None:

@@ -81,6 +81,8 @@ class Session(msgspec.Struct, frozen=True):
     token: str
     expires: int
     """Of the token, in milliseconds since 1970."""
+    max_message_bytes: int
+    """What the node takes for one message, so that a page can tell before it sends."""
 
 
 class SignIn:
@@ -146,7 +148,8 @@ class SignIn:
         token, expires = self._tokens.issue_token(user, token_id=id_)
         if secret is None:
             secret, _ = self._sessions.issue_token(user, SESSION_SECONDS, id_)
-        return Session(secret, user, token, expires)
+        limit = self._engine.settings.max_message_bytes
+        return Session(secret, user, token, expires, limit)
 
     async def _account_of(self, link: Link, user: str | None, name: str | None) -> str:
         if link.user is None:

@@ -4,6 +4,7 @@ import { careful, face, h } from "/assets/dom.js";
 import { adviceFor, clockTime, t } from "/assets/texts.js";
 
 const REACH_REFUSED = 1100;
+const TOO_LARGE = 1008;
 const NAMED = 6;
 const EVENTS = ["created", "createdAlone", "joined", "left", "removed", "erased", "changed", "changedName", "changedMember", "dissolved", "hiddenRange"];
 
@@ -90,19 +91,20 @@ function meta(entry, receipt, acts) {
 }
 
 /** A message that the server has not decided yet, or has refused. */
-export function outboxElement({ message, error }, waits, { names, retry, discard }) {
+export function outboxElement({ message, error }, waits, { names, ...acts }) {
   const content = message.content ?? [{ type: "text", text: message.text }];
   return h("li", { class: `message mine ${error ? "refused" : "waiting"}` },
     h("div", { class: "bubble", dir: "auto" }, ...content.map((segment) => segmentElement(segment, names))),
-    error ? outcome(error, retry, discard) : h("div", { class: "meta" }, waits));
+    error ? outcome(error, message, acts) : h("div", { class: "meta" }, waits));
 }
 
-function outcome(error, retry, discard) {
+function outcome(error, message, { retry, edit, discard }) {
+  const mendable = error.code === TOO_LARGE && message.text !== undefined;
   const button = (text, act) => h("button", { type: "button", onclick: act }, text);
   return h("div", { class: "outcome", role: "alert" },
     h("strong", {}, error.message), h("span", {}, adviceFor(error.code)),
     h("span", { class: "acts" },
       error.code === REACH_REFUSED && button(t("sendReachable"), () => retry({ require: "reachable" })),
-      button(t("retry"), () => retry({})),
+      mendable ? button(t("edit"), edit) : button(t("retry"), () => retry({})),
       button(t("discard"), discard)));
 }

@@ -19,14 +19,16 @@ export class Log {
   #names;
   #onProblem;
   #openLedger;
+  #onEdit;
   #name = null;
   #loaded = false;
 
-  constructor(chat, names, { onProblem, openLedger }) {
+  constructor(chat, names, { onProblem, openLedger, onEdit }) {
     this.#chat = chat;
     this.#names = names;
     this.#onProblem = onProblem;
     this.#openLedger = openLedger;
+    this.#onEdit = onEdit;
     this.element.append(this.#earlier, h("div", { role: "log", "aria-live": "polite" }, this.#list), this.#newer);
     this.element.addEventListener("scroll", () => this.#seen());
     document.addEventListener("visibilitychange", () => this.#seen());
@@ -130,6 +132,7 @@ export class Log {
       yield [`out ${item.key}`, signature, () => outboxElement(item, waits, {
         names: this.#names,
         retry: (changes) => this.#retry(item, changes),
+        edit: () => this.#edit(item),
         discard: () => this.#chat.discard(item.key),
       })];
     }
@@ -144,6 +147,12 @@ export class Log {
   #retry({ key, message }, changes) {
     this.#chat.discard(key);
     this.send({ ...message, ...changes });
+  }
+
+  // Discarded first: the draft needs the room that the message has in storage.
+  #edit({ key, message }) {
+    this.#chat.discard(key);
+    this.#onEdit(message.text);
   }
 
   async #recall(position) {

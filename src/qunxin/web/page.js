@@ -6,8 +6,8 @@ import { ledger, members, newConversation, signingOut } from "/assets/dialogs.js
 import { preview } from "/assets/entries.js";
 import { Log } from "/assets/log.js";
 import { Names } from "/assets/names.js";
-import { countUnsent, endSession, endText, getToken, linkCard, onSignedOut, outsideCard, takeLink } from "/assets/sign_in.js";
-import { language, shortTime, switchLanguage, t } from "/assets/texts.js";
+import { countUnsent, endSession, endText, getToken, linkCard, onSignedOut, outsideCard, session, takeLink } from "/assets/sign_in.js";
+import { count, language, shortTime, switchLanguage, t } from "/assets/texts.js";
 
 const PROBLEM_MS = 8_000;
 const PREVIEWS = 30;
@@ -32,6 +32,7 @@ class Page {
   #log = new Log(this.#chat, this.#names, {
     onProblem: (error) => this.#say(error.code === 0 ? t("waiting") : t("failed", { reason: error.message })),
     openLedger: (conversation, position) => ledger(this.#chat, this.#names, conversation, position),
+    onEdit: (text) => this.#edit(text),
   });
   #state = h("p", { class: "state", role: "status", hidden: true });
   #list = h("ul", { class: "list", "aria-label": t("title") });
@@ -43,8 +44,11 @@ class Page {
   #peopleButton = iconButton("people", t("members"), () => members(this.#chat, this.#names, this.#open.slice("group:".length)));
   #startButton = iconButton("plus", t("newTalk"), () => this.#startNew());
   #problem = h("p", { class: "problem", role: "alert", hidden: true });
-  #draft = h("textarea", { name: "text", rows: 1, dir: "auto", maxlength: 60_000, enterkeyhint: "send", autocomplete: "off" });
-  #form = h("form", { onsubmit: (event) => { event.preventDefault(); this.#send(); } }, this.#draft, iconButton("send", t("send"), () => this.#send(), { class: "icon main" }));
+  #tooLong = h("p", { class: "over", role: "status", hidden: true });
+  #draft = h("textarea", { name: "text", rows: 1, dir: "auto", enterkeyhint: "send", autocomplete: "off" });
+  #draftKept = true;
+  #sendButton = iconButton("send", t("send"), () => this.#send(), { class: "icon main" });
+  #form = h("form", { onsubmit: (event) => { event.preventDefault(); this.#send(); } }, this.#draft, this.#sendButton);
   #closed = h("p", { class: "closed", hidden: true });
   #app = h("main", { class: "app" });
 
@@ -57,6 +61,7 @@ class Page {
     this.#chat.addEventListener("reload", ({ detail }) => this.#log.forget(detail.conversation));
     this.#chat.addEventListener("state", () => this.#stateChanged());
     addEventListener("hashchange", () => this.#show(conversationInAddress()));
+    addEventListener("storage", ({ key, newValue }) => this.#draftElsewhere(key, newValue));
     onSignedOut(() => this.#chat.user, () => this.#leave());
     this.#draft.addEventListener("input", () => this.#keepDraft());
     this.#draft.addEventListener("keydown", (event) => {
@@ -98,7 +103,7 @@ class Page {
         iconButton("back", t("back"), () => { location.hash = ""; }, { class: "icon back" }),
         h("div", { class: "grow" }, this.#title, this.#subtitle), this.#peopleButton),
       this.#log.element,
-      h("div", { class: "compose" }, this.#problem, this.#form, this.#closed));
+      h("div", { class: "compose" }, this.#problem, this.#tooLong, this.#form, this.#closed));
   }
 
   // --- what is shown ---
@@ -113,6 +118,7 @@ class Page {
     else {
       if (!had) this.#drawTalk();
       this.#draft.value = localStorage.getItem(this.#draftName) ?? "";
+      this.#draftChanged(true);
       this.#problem.hidden = true;
       this.#log.show(name);
       if (matchMedia("(hover: hover)").matches) this.#draft.focus();
@@ -129,6 +135,7 @@ class Page {
     if (state !== "connected") return;
     if (this.#open) this.#log.refresh(this.#open);
     if (this.#open === null) this.#show(conversationInAddress());
+    this.#draftChanged(this.#draftKept); // the limit may be another one now
     this.#loadList();
   }
 
@@ -295,17 +302,43 @@ class Page {
   }
 
   #keepDraft() {
-    localStorage.removeItem(this.#draftName);
     try {
       if (this.#draft.value) localStorage.setItem(this.#draftName, this.#draft.value);
+      else localStorage.removeItem(this.#draftName);
+      this.#draftChanged(true);
     } catch (error) {
+      this.#draftChanged(false);
       this.#say(t("failed", { reason: error.message })); // it stays on the screen
     }
   }
 
+  // A conversation has one draft, whichever tab it is written in. One that storage has no room for
+  // is on this screen alone, so nothing from elsewhere takes its place.
+  #draftElsewhere(key, text) {
+    if (!this.#open || key !== this.#draftName || !this.#draftKept) return;
+    this.#draft.value = text ?? "";
+    this.#draftChanged(true);
+  }
+
+  // Text is never cut: what is over the limit is said, and not sent.
+  #draftChanged(kept) {
+    this.#draftKept = kept;
+    const content = JSON.stringify([{ type: "text", text: this.#draft.value }]);
+    const over = new TextEncoder().encode(content).length - (session.max_message_bytes ?? Infinity);
+    this.#tooLong.hidden = over <= 0;
+    this.#sendButton.disabled = over > 0;
+    if (over > 0) this.#tooLong.textContent = t("tooLong", { n: count(over), limit: count(session.max_message_bytes) });
+  }
+
+  #edit(text) {
+    this.#draft.value = [text, this.#draft.value].filter(Boolean).join("\n");
+    this.#keepDraft();
+    this.#draft.focus();
+  }
+
   #send() {
     const text = this.#draft.value;
-    if (!text.trim() || !this.#open) return;
+    if (!text.trim() || !this.#open || this.#sendButton.disabled) return;
     const [type] = this.#open.split(":", 1);
     const to = type === "private" ? this.#otherIn(this.#open) : this.#open.slice(type.length + 1);
     try {

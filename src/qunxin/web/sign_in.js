@@ -36,9 +36,9 @@ async function post(path, body, method = "POST") {
   throw Object.assign(new Error(answer.detail), answer);
 }
 
-/** What the node last said of this browser's session: its `token`, or the `code`
- * that it was refused with. */
-let session = {};
+/** What the node last said of this browser's session: how many bytes a message may have
+ * (`max_message_bytes`), or the `code` that it was refused with. */
+export let session = {};
 
 /** A token for this browser's session; null where it has none. Throws where the node does not answer. */
 export async function getToken() {

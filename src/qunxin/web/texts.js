@@ -39,6 +39,7 @@ const EN = {
   signOutAnyway: "Sign out and delete them", stay: "Stay signed in",
   signOutOffline: "The node does not answer. Until it does, this browser stays signed in, in all its tabs, and what is kept here stays. Try again in a moment.",
   signOutRefused: "The node has not signed you out: {reason}. This browser stays signed in.",
+  tooLong: "Too long by {n} bytes: a message holds {limit}. Shorten it, or send it in parts.", edit: "Edit",
   nowhere: "There is no such conversation", nowhereHint: "The page's address names none.",
   taken: "This id is taken. Choose another one, or ask for a link to it: qunxin link {user}", offline: "The node does not answer. Try again in a moment.",
   badLink: "This link has been used or is too old. Ask for a new one: qunxin link",
@@ -88,6 +89,7 @@ const ZH = {
   signOutAnyway: "退出并删除", stay: "保持登录",
   signOutOffline: "节点没有响应。在此之前，本浏览器的所有标签页仍处于登录状态，保存的内容也会保留。请稍后重试。",
   signOutRefused: "节点未能将您退出登录：{reason}。本浏览器仍处于登录状态。",
+  tooLong: "超出 {n} 字节：一条消息最多 {limit} 字节。请缩短，或分几条发送。", edit: "编辑",
   nowhere: "没有这个会话", nowhereHint: "页面地址未指向任何会话。",
   taken: "此编号已被使用。请换一个，或索取该账号的链接：qunxin link {user}", offline: "节点没有响应，请稍后重试。",
   badLink: "此链接已使用或已过期。请索取新的链接：qunxin link",
@@ -125,6 +127,8 @@ export const adviceFor = (code) => t(ADVICE[code] ?? (code >= 1300 || code === 0
 const locale = navigator.languages.find((tag) => tag.startsWith(language)) ?? language;
 const short = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(locale, { month: "short", day: "numeric", weekday: "short" });
+/** A number with its thousands set apart. */
+export const count = (n) => n.toLocaleString(locale);
 export const clockTime = (ms) => short.format(ms);
 export const dayOf = (ms) => day.format(ms);
 export const shortTime = (ms) => (dayOf(ms) === dayOf(Date.now()) ? clockTime(ms) : dayOf(ms));

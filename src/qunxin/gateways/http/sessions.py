@@ -42,11 +42,13 @@ class UseLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """Who is signed in, with a token that expires (milliseconds since 1970)."""
+    """Who is signed in, with a token that expires (milliseconds since 1970), and how large a
+    message may be."""
 
     user: str
     token: str
     expires: int
+    max_message_bytes: int
 
 
 _decoder: Final = msgspec.json.Decoder(UseLink)
@@ -137,5 +139,5 @@ def _set_cookie(exchange: Exchange, value: str, seconds: int) -> Header:
 
 async def _reply(exchange: Exchange, status: HTTPStatus, session: Session) -> None:
     headers = [*_HEADERS, _set_cookie(exchange, session.secret, SESSION_SECONDS)]
-    signed = Signed(session.user, session.token, session.expires)
+    signed = Signed(session.user, session.token, session.expires, session.max_message_bytes)
     await exchange.reply(status, headers, _encode(signed))
