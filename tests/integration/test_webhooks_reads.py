@@ -13,7 +13,7 @@ import uvloop
 from aiohttp import web
 
 import qunxin
-from qunxin.engine import Engine
+from qunxin.engine import Engine, EngineSettings
 from qunxin.errors import QunxinError
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
 from qunxin.gateways.webhooks.ahead import FRESH_SECONDS, MAX_AHEAD, ReadAhead
@@ -32,6 +32,7 @@ SETTINGS = WebhookSettings(
     webhook_retry_max_seconds=0.05,
     webhook_progress_seconds=0.02,
 )
+NEAR = EngineSettings(webhook_networks=SETTINGS.webhook_networks)
 
 
 class Reads:
@@ -68,6 +69,13 @@ class Reads:
         if self.on_events is not None:
             await self.on_events(asked)
         return found
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    """One that takes addresses of receivers on this machine."""
+    async with qunxin.open(tmp_path / "chat.db", settings=NEAR) as chat:
+        yield chat
 
 
 @pytest.fixture
@@ -322,7 +330,7 @@ def test_commits_at_the_moment_of_looking_are_no_defect(
     settings = msgspec.structs.replace(SETTINGS, webhook_progress_seconds=0.0)
 
     async def course() -> int:
-        async with qunxin.open(tmp_path / "线.db") as engine:
+        async with qunxin.open(tmp_path / "线.db", settings=NEAR) as engine:
             await engine.create_webhook("http://127.0.0.1:1/钩子", events=("message.created",))
             (webhook,) = await engine.store.read_webhooks()
             reads = Reads(engine, monkeypatch)

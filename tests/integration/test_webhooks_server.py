@@ -71,6 +71,7 @@ def test_webhooks_on_the_command_line(folder_cli: CommandLine) -> None:
     """Made, listed, shown, changed, paused, resumed, given a new secret, replayed, deleted; the
     secret is shown once."""
     cli = folder_cli
+    cli("user", "create", "alice")
     done = cli.run("webhook", "create", URL)
     assert (done.code, done.out.startswith("whsec_")) == (0, True)
     (hook,) = cli("webhook", "list")["webhooks"]
