@@ -39,6 +39,7 @@ from qunxin.observe import Tracer
 from qunxin.ops.collector import rare_collections
 from qunxin.ops.manager import tell_manager
 from qunxin.ops.metrics import Metrics
+from qunxin.ops.switching import quick_switches
 from qunxin.ops.traces import open_tracer
 from qunxin.owner import build_owner_app, link_address
 from qunxin.tls import HANDSHAKE_SECONDS, current_tls
@@ -100,6 +101,7 @@ async def serve_node(settings: Settings, announce: Callable[[ServerFacts, str], 
         await stack.enter_async_context(_serving(owner, [owner_listener], stopping))
         public = _public_server(node, metrics, others, tls)
         stack.enter_context(rare_collections())
+        stack.enter_context(quick_switches())
         await stack.enter_async_context(_serving(public, listeners, stopping))
         _log.info("ready on %s", facts.url)
         announce(facts, link_address(facts.url, node.links.make(None)[0], None))

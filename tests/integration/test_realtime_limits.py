@@ -12,6 +12,7 @@ import pytest
 from qunxin.engine import Engine
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime import RealtimeSettings
+from qunxin.gateways.realtime_commands import CONNECTS_AT_ONCE
 from realtime_client import (
     PING,
     TEA,
@@ -40,6 +41,31 @@ async def test_who_does_not_connect_in_time_is_ended(engine: Engine, backend: An
         assert "error" in await refused.call(connect={"token": "坏"})
         assert (await silent.closed()).code == 4005
         assert (await refused.closed()).code == 4006
+
+
+async def test_few_are_let_in_at_the_same_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes together waits for those before, and all of them come in."""
+    inside = most = 0
+    connect = engine.connect
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            return await connect(*arguments, **options)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr(engine, "connect", counted)
+    async with tea_node(engine) as node:
+        clients = [await RawClient.open(node.port) for _ in range(20)]
+        token = node.token("bob")
+        welcomes = await asyncio.gather(*(client.connect(token) for client in clients))
+    assert all(TEA in welcome["subs"] for welcome in welcomes)
+    assert most == CONNECTS_AT_ONCE
 
 
 async def test_who_does_not_answer_pings_is_ended(engine: Engine, backend: Any) -> None:

@@ -59,6 +59,11 @@ _VERSION: Final = f"qunxin {VERSION}"
 _SEND: Final = OPERATIONS["message.send"]
 _encode = msgspec.json.Encoder().encode
 
+CONNECTS_AT_ONCE: Final = 2
+"""Devices that are let in at the same time; the others wait, in their order. Each is work in
+several turns of the loop and for the threads that read: more at once are hardly let in sooner, and
+hold up everybody's messages."""
+
 
 class Identity(Protocol):
     """What a valid token says."""
@@ -124,6 +129,7 @@ class Commands:
         """One for each user, whichever connection spends it: who was thrown out for too many
         commands owes them still when they come back."""
         self._connecting = 0
+        self._entrance = asyncio.Semaphore(CONNECTS_AT_ONCE)
         self._handlers: dict[str, Callable[[RealtimeSession, Command], Awaitable[None]]] = {
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
@@ -208,9 +214,10 @@ class Commands:
         client = f"{request.name} {request.version}".strip()[:_MAX_CLIENT_LENGTH]
         self._connecting += 1
         try:
-            return await self._engine.connect(
-                identity.user, session, positions=positions, client=client, token=identity.token
-            )
+            async with self._entrance:
+                return await self._engine.connect(
+                    identity.user, session, positions=positions, client=client, token=identity.token
+                )
         finally:
             self._connecting -= 1
 
