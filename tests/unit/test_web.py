@@ -12,7 +12,7 @@ from qunxin.gateways.http.pages import pages
 
 WEB = Path(str(files("qunxin") / "web"))
 SCRIPTS = sorted(WEB.glob("*.js"))
-MAX_MODULE_BYTES = 12 * 1024
+MAX_MODULE_BYTES = 12_000
 MAX_LINES = 600
 MARKUP = (
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc"

@@ -11,7 +11,7 @@ export class QunxinError extends Error {
 	}
 }
 
-// `entries`: ascending, without gaps; `complete`: nothing is older.
+// `complete`: nothing is older.
 export class Timeline {
 	entries = [];
 	#recalls = new Map();
@@ -67,7 +67,7 @@ export class Chat extends EventTarget {
 		this.#become("ended");
 	}
 
-	// End, and delete all that there is of the user here.
+	// End, and delete what is kept of the user.
 	forget() {
 		this.close({ reason: "signed out" });
 		this.#stored("").forEach((name) => this.#storage.removeItem(name));
@@ -75,13 +75,12 @@ export class Chat extends EventTarget {
 		[this.conversations, this.timelines, this.outbox].forEach((map) => map.clear());
 	}
 
-	// An operation, by its name.
 	async call(method, data = {}) {
 		const { rpc } = await this.#request({ rpc: { method, data } });
 		return rpc.data;
 	}
 
-	// Keep a message and send it until it is accepted (the receipt) or refused, also after a reload.
+	// Keep a message, and send it until it is accepted or refused, also after a reload.
 	send(message) {
 		const key = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(18))));
 		const turn = (this.#turn = Math.max(Date.now(), this.#turn + 1));
@@ -92,7 +91,6 @@ export class Chat extends EventTarget {
 		return receipt;
 	}
 
-	// Forget a refused message.
 	discard(key) {
 		this.outbox.delete(key);
 		this.#promises.delete(key);
@@ -100,14 +98,13 @@ export class Chat extends EventTarget {
 		this.#emit("outbox");
 	}
 
-	// A conversation's timeline, with its newest page, kept up to date.
+	// A conversation's newest page, kept up to date.
 	async open(name) {
 		if (!this.#followed.has(name)) await this.#follow(name);
 		if (!this.timelines.get(name)?.before) await this.older(name);
 		return this.timelines.get(name);
 	}
 
-	// Load the page before its timeline.
 	async older(conversation, limit = 50) {
 		const timeline = this.timelines.get(conversation) ?? new Timeline();
 		this.timelines.set(conversation, timeline);
@@ -118,7 +115,6 @@ export class Chat extends EventTarget {
 		timeline.complete = !entries[0] || timeline.before <= 1;
 	}
 
-	// Everything up to `position` has been read.
 	async read(conversation, position) {
 		const row = this.conversations.get(conversation);
 		if (!row || position <= row.read || this.state !== "connected") return;
@@ -131,7 +127,7 @@ export class Chat extends EventTarget {
 	start = async () => {
 		this.#drop();
 		this.#become("connecting");
-		const attempt = (this.#socket = {}); // a later one replaces it
+		const attempt = (this.#socket = {});
 		const token = await this.#options.getToken().catch(() => undefined);
 		if (attempt !== this.#socket) return;
 		if (token === undefined) return this.#later();
@@ -207,7 +203,7 @@ export class Chat extends EventTarget {
 		else this.#socket?.send("{}"); // a pong: all before it has arrived
 	}
 
-	// In the reply's own turn: entries may follow in the same frame.
+	// At once: entries may follow in the same frame.
 	#welcome({ subs, ping, ttl }) {
 		this.#attempt = 0;
 		this.#silenceMs = 1000 * ping + PATIENCE_MS;
@@ -227,7 +223,7 @@ export class Chat extends EventTarget {
 			const { ttl } = (await this.#request({ refresh: { token } })).refresh;
 			if (ttl) this.#timer("refresh", 800 * ttl, this.#refresh);
 		} catch {
-			this.#timer("refresh", 5000, this.#refresh); // at its end the server tells
+			this.#timer("refresh", 5000, this.#refresh);
 		}
 	};
 
