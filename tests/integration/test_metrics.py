@@ -70,6 +70,7 @@ def test_a_scrape_tells_what_happened(server: ServerProcess) -> None:
 PROXIED = ("--trusted-proxies", "127.0.0.1", "--forwarded-header", "x-forwarded-for")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("options", "forwarded", "status"),
     [
