@@ -52,6 +52,8 @@ def test_a_rotation_beside_a_running_server(server: ServerProcess) -> None:
 def test_a_rotation_without_a_server(data_folder: Path) -> None:
     """The command opens the folder by itself. The key that signs, and one that is not there,
     cannot be retired."""
+    made = run_cli("user", "create", "alice", "--data", str(data_folder))
+    assert made.returncode == 0, made.stderr
     (first,) = run(data_folder, "keys")["keys"]
     run(data_folder, "rotate")
     keys = run(data_folder, "keys")["keys"]
