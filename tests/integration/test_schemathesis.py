@@ -134,6 +134,7 @@ def test_with_an_api_key(case: Case, target: Target) -> None:
     _check(case, target, target.key)
 
 
+@pytest.mark.fuzz
 @sampled.parametrize()
 @PLAIN
 def test_with_a_users_token(case: Case, target: Target) -> None:
