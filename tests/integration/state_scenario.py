@@ -351,8 +351,8 @@ class Scenario(RuleBasedStateMachine):
             if self.door.pushes:
                 self.both(Refused(f"user_{state}"), self.door.device(user, positions))
             return
-        self.observer.note_what_was_given()
         device: Device = self.run(self.door.device(user, positions))
+        self.observer.note_what_was_given()
         self.observer.connected(device, positions)
 
     @precondition(lambda self: bool(self.observer.online))
