@@ -1,9 +1,10 @@
 """The broker's contract: tells nodes quickly what the store already holds.
 
-Nothing rests on a broker. It may lose, delay or repeat a batch, and it may deliver batches of
-one conversation out of order; the fan-out sees every jump in positions and reads the gap from
-the store, and a comparison of heads finds what no jump betrays. A broker promises only that it
-never invents a batch and never delivers one of a conversation that the node did not ask for.
+Nothing that is kept rests on a broker. It may lose, delay or repeat a batch, and it may deliver
+batches of one conversation out of order; the fan-out sees every jump in positions and reads the gap
+from the store. A lost batch that no later one of its conversation betrays is found when its readers
+connect again: the local broker loses none. A broker promises only that it never invents a batch and
+never delivers one of a conversation that the node did not ask for.
 
 `qunxin.testing.broker` holds the suite that every broker passes.
 """

@@ -8,15 +8,15 @@ from typing import Final
 
 from qunxin.broker import Batch, BatchHandler
 
-WAITING_LIMIT: Final = 10_000
-"""Batches that may wait for the loop; what is beyond is dropped, as by any broker."""
+BATCHES_PER_TURN: Final = 1_000
+"""Handed over in one turn of the loop; what else the loop has to do comes before the rest."""
 
 
 class LocalBroker:
-    """Delivers on a later turn of the loop, in the order of publishing, all that waits at once."""
+    """Delivers on later turns of the loop, in the order of publishing. It loses nothing: what waits
+    are the entries of transactions that have only just ended, which bound it."""
 
-    def __init__(self, waiting_limit: int = WAITING_LIMIT) -> None:
-        self._limit = waiting_limit
+    def __init__(self) -> None:
         self._subscribed: set[str] = set()
         self._waiting: deque[Batch] = deque()
         self._handler: BatchHandler | None = None
@@ -36,12 +36,8 @@ class LocalBroker:
     def publish(self, batch: Batch) -> None:
         if self._loop is None or batch.conversation not in self._subscribed:
             return
-        if len(self._waiting) >= self._limit:
-            return
         self._waiting.append(batch)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._deliver)
+        self._schedule(self._loop)
 
     async def close(self) -> None:
         self._handler = None
@@ -49,12 +45,20 @@ class LocalBroker:
         self._subscribed.clear()
         self._waiting.clear()
 
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._deliver)
+
     def _deliver(self) -> None:
-        """Hand over what waits now; what a handler publishes meanwhile waits for the next turn."""
+        """Hand over some of what waits now; what a handler publishes meanwhile waits for the next
+        turn."""
         self._scheduled = False
-        batches, self._waiting = self._waiting, deque()
-        for batch in batches:
+        for _ in range(min(len(self._waiting), BATCHES_PER_TURN)):
             if self._handler is None:
                 return
+            batch = self._waiting.popleft()
             if batch.conversation in self._subscribed:
                 self._handler(batch)
+        if self._waiting and self._loop is not None:
+            self._schedule(self._loop)
