@@ -10,6 +10,7 @@ import pytest
 from http_node import METRICS, HttpNode, http_node
 
 from qunxin.engine import Engine
+from qunxin.errors import QunxinError
 from qunxin.gateways.http import HttpSettings
 from qunxin.gateways.operations import OPERATIONS
 
@@ -304,6 +305,25 @@ async def test_health_and_metrics_are_open(node: HttpNode) -> None:
         metrics = await client.get("/metrics")
         assert metrics.content == METRICS
         assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+async def test_not_ready_while_nothing_can_be_kept(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that reads and cannot write, as with a full disk, takes no work; it does again as soon
+    as something was kept."""
+
+    async def full(_: object) -> None:
+        raise QunxinError("store_unavailable")
+
+    async with http_node(engine) as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.store, "commit", full)
+            assert (await node.api.get("/health/ready")).status_code == 200
+            assert (await node.api.put("/v1/users/ai")).status_code == 503
+            assert (await node.api.get("/health/ready")).status_code == 503
+        assert (await node.api.put("/v1/users/ai")).status_code == 200
+        assert (await node.api.get("/health/ready")).status_code == 200
 
 
 async def test_not_ready_once_the_engine_is_closed(engine: Engine) -> None:

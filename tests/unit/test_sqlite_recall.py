@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
 import random
 import re
 import time
 from pathlib import Path
 
 import apsw
+import pytest
 
 from qunxin.model import MessageType, Require
 from qunxin.store.commands import Command, Post, PutGroup, PutUser, Recall
 from qunxin.store.results import Done, Posted
 from qunxin.stores.sqlite import SqliteStore
+from qunxin.stores.sqlite.writer import Writer
 
 GROUPS = 12
 USERS = 30
@@ -112,6 +116,38 @@ async def test_gone_when_the_reader_has_gone(tmp_path: Path) -> None:
         await store.commit([Post(MessageType.GROUP, "group:g0", "u0", secret(2, 5))])
     assert found(tmp_path, 1) == ["chat.db-wal"]
     reader.close()
+    await _is_gone(tmp_path, 1)
+    await store.close()
+
+
+def _killed_after_the_recall(path: Path) -> None:
+    """Recall a message, and be gone before anything else is done."""
+
+    async def recall() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        await store.commit([*world(), Post(MessageType.GROUP, "group:g0", "u0", secret(1, 500))])
+        Writer.rest = lambda _: None  # type: ignore[method-assign]
+        await store.commit([Recall("group:g0", 2)])
+        os._exit(9)
+
+    asyncio.run(recall())
+
+
+@pytest.mark.may_block("another process is waited for")
+async def test_gone_after_a_kill(tmp_path: Path) -> None:
+    """Killed between a recall and the checkpoint behind it, the next process does that as it
+    opens the store."""
+    path = tmp_path / "chat.db"
+    process = multiprocessing.get_context("spawn").Process(
+        target=_killed_after_the_recall, args=(path,)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert found(tmp_path, 1) == ["chat.db-wal"]
+    store = SqliteStore(path)
+    await store.open()
     await _is_gone(tmp_path, 1)
     await store.close()
 

@@ -13,12 +13,14 @@ from sqlite_faults import Disk, faulty_disk
 
 from qunxin.errors import QunxinError
 from qunxin.model import MessageType
-from qunxin.store.commands import Command, Post, PutGroup, PutUser
+from qunxin.store.commands import Command, Post, PutGroup, PutUser, Recall
 from qunxin.store.results import Done, Outcome
 from qunxin.stores.sqlite import SqliteStore, backup, threads
 from qunxin.stores.sqlite.commands import HANDLERS
 from qunxin.stores.sqlite.files import make_private
 from qunxin.stores.sqlite.transaction import Transaction
+from qunxin.stores.sqlite.writer import Writer
+from qunxin.testing.clock import ManualClock
 
 TALK = Post(MessageType.GROUP, "group:tea", "ann", '[{"type":"text","text":"茶 🍵"}]'.encode())
 
@@ -73,6 +75,27 @@ async def test_full_disk(broken: tuple[SqliteStore, Disk]) -> None:
     disk.full = False
     await store.commit([TALK, TALK])
     assert await positions(store) == [1, 2, 3]
+
+
+def test_a_full_disk_is_not_tried_all_the_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A checkpoint that a recall asks for and the disk refuses is tried again after ever longer,
+    and its fault is logged once each time; with room again it is done, without a command."""
+    clock = ManualClock()
+    with faulty_disk("qunxin-full-disk") as disk:
+        writer = Writer(tmp_path / "茶.db", clock, vfs=disk.name)
+        writer.commit([PutUser("ann"), PutUser("bo"), PutGroup("tea", "ann", ("bo",)), TALK])
+        writer.commit([Recall("group:tea", 2)])
+        disk.full = True
+        for _ in range(1_000):
+            assert writer.rest()
+            clock.advance(10)
+        assert 3 < len(caplog.records) < 12
+        disk.full = False
+        clock.advance(10_000)
+        assert writer.rest() is None
+        writer.close()
 
 
 async def test_failed_sync(broken: tuple[SqliteStore, Disk]) -> None:

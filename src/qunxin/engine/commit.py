@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from qunxin.clock import Clock
 from qunxin.engine.settings import EngineSettings
@@ -22,6 +23,10 @@ from qunxin.store.results import Done, Outcome
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.engine.commit")
+
+FAILING_SECONDS: Final = 10.0
+"""So long after a transaction that the store could not keep, `failing` holds unless a later one was
+kept: then whoever sends work elsewhere meanwhile may try again."""
 
 
 class _Pending:
@@ -63,6 +68,7 @@ class Committer:
         self._queued_bytes = 0
         self._wake = asyncio.Event()
         self._closing = False
+        self._failed_at: float | None = None
         self._runner: asyncio.Task[None] | None = None
 
     @property
@@ -74,6 +80,13 @@ class Committer:
     def queued_bytes(self) -> int:
         """The content of the messages among them."""
         return self._queued_bytes
+
+    @property
+    def failing(self) -> bool:
+        """Whether the store could not keep the last transaction, some seconds ago at most."""
+        if self._failed_at is None:
+            return False
+        return self._clock.monotonic() - self._failed_at < FAILING_SECONDS
 
     def open(self, tasks: TaskSet) -> None:
         """Start; until then nothing may be run."""
@@ -170,10 +183,13 @@ class Committer:
             done.append((pending.command, outcome))
             if not pending.future.done():
                 pending.future.set_result(outcome)
+        if done:
+            self._failed_at = None
         self._observer.committed(len(batch), entries, size, seconds)
         self._on_done(done)
 
     def _fail(self, batch: list[_Pending], error: QunxinError) -> None:
+        self._failed_at = self._clock.monotonic()
         self._observer.refused(error.code)
         for pending in batch:
             _settle(pending.future, error)

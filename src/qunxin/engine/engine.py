@@ -37,7 +37,7 @@ from qunxin.engine.sink import CloseReason, Position, Sink
 from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark, sign_in
 from qunxin.engine.webhooks import WebhookOperations
 from qunxin.errors import QunxinError
-from qunxin.model import Conversation, User
+from qunxin.model import BROADCAST, Conversation, User
 from qunxin.observe import NULL_TRACER, NullObserver, Observer, Tracer
 from qunxin.store import Store
 from qunxin.store.commands import (
@@ -54,6 +54,7 @@ from qunxin.tasks import TaskSet
 _log = logging.getLogger("qunxin.engine")
 _SWEEP_SECONDS = 3_600
 _DAY_MS = 86_400_000
+_ANSWERS_WITHIN_SECONDS = 5.0
 _FULL_SECONDS = 10.0
 """After which a device asks again where its user has too many connected."""
 
@@ -148,12 +149,14 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
         return self.store.epoch
 
     async def healthy(self) -> bool:
-        """Whether this node takes work and its store answers."""
-        if self._closing:
+        """Whether this node takes work: its store answers in time, and kept the last transaction
+        (of the last ten seconds)."""
+        if self._closing or self.committer.failing:
             return False
         try:
-            await self.store.read_heads(["broadcast:all"])
-        except QunxinError:
+            async with asyncio.timeout(_ANSWERS_WITHIN_SECONDS):
+                await self.store.read_heads([str(BROADCAST)])
+        except (QunxinError, TimeoutError):
             return False
         return True
 

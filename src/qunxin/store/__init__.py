@@ -8,8 +8,8 @@ that every store passes.
 The values are in `qunxin.store.commands`, `qunxin.store.results` and `qunxin.store.reads`, those
 of `export_records` and `import_records` in `qunxin.records`.
 
-What a store does not promise: to answer within a time (the engine sets deadlines), to deliver
-anything to anybody, to know who is connected.
+What a store does not promise: to answer within a time (the engine gives commits a deadline, reads
+none), to deliver anything to anybody, to know who is connected.
 """
 
 from __future__ import annotations

@@ -35,9 +35,12 @@ CHECKPOINT_PAGES: Final = 2_000
 """Pages in the write-ahead log after which they are carried over to the database (8 MB)."""
 STARVED_PAGES: Final = 16_000
 """Pages after which the log is started anew, even if that means waiting for a reader."""
-RENEWAL_RETRY_SECONDS: Final = 0.05
-"""How soon to try again to begin the log anew, while a reader holds it; doubled each time."""
+RETRY_SECONDS: Final = 0.05
+"""How soon to try again what did not succeed; doubled each time."""
 RENEWAL_RETRY_MOST_SECONDS: Final = 1.0
+"""The longest wait to begin the log anew while a reader holds it."""
+FAULT_RETRY_MOST_SECONDS: Final = 10.0
+"""The longest wait to tidy up again on a disk that refused it, as a full one does."""
 _CHECKPOINT_BUSY_MS: Final = 5
 
 
@@ -48,7 +51,8 @@ class Writer:
         self._clock = clock
         self._wal_pages = 0
         self._carried_pages = 0
-        self._renewal = _Backoff(clock)
+        self._renewal = _Backoff(clock, RENEWAL_RETRY_MOST_SECONDS)
+        self._fault = _Backoff(clock, FAULT_RETRY_MOST_SECONDS)
         self._stale = False
         self._import: Import | None = None
         with ExitStack() as undo:
@@ -59,6 +63,7 @@ class Writer:
             self._db.set_wal_hook(self._note_wal)
             self._tx = Transaction(self._db)
             self._settle_epoch()
+            self._renewal.begin()  # a log that a killed process left may hold recalled content
             self._close = undo.pop_all().close
 
     @property
@@ -213,19 +218,30 @@ class Writer:
         return apsw.SQLITE_OK
 
     def rest(self) -> float | None:
-        """File keys and checkpoint where it is due; nobody waits for it but the next batch."""
+        """File keys and checkpoint where it is due; nobody waits for it but the next batch. In how
+        many seconds to call it again though nothing was committed; None: no need."""
+        waits = self._fault.wait_seconds()
+        if waits:
+            return waits
         try:
-            if len(self._tx.keys) >= FILE_AT:
-                self._tx.keys.file()
-            if self._wal_pages > STARVED_PAGES:
-                self._renewal.begin()
-            if self._renewal.is_due():
-                self._start_log_anew()
-            elif self._wal_pages - self._carried_pages > CHECKPOINT_PAGES:
-                self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._tidy()
         except apsw.Error as error:
             unavailable(error)
+            self._fault.begin()
+            self._fault.delay()
+            return self._fault.wait_seconds()
+        self._fault.end()
         return self._renewal.wait_seconds()
+
+    def _tidy(self) -> None:
+        if len(self._tx.keys) >= FILE_AT:
+            self._tx.keys.file()
+        if self._wal_pages > STARVED_PAGES:
+            self._renewal.begin()
+        if self._renewal.is_due():
+            self._start_log_anew()
+        elif self._wal_pages - self._carried_pages > CHECKPOINT_PAGES:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _start_log_anew(self) -> None:
         """Carry everything over and cut the log to nothing, so that no old page is in any file;
@@ -251,14 +267,15 @@ class Writer:
 
 
 class _Backoff:
-    """When to try next to begin the log anew, which recalled content or its length asked for. A
-    backup may hold the log for minutes; trying must not take a busy writer's time all the
-    while."""
+    """When to try next what did not succeed: after a while that doubles up to `most_seconds`. A
+    backup may hold the log, and a disk be full, for minutes; trying must not take a busy writer's
+    time all the while."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, most_seconds: float) -> None:
         self._clock = clock
+        self._most = most_seconds
         self._next: float | None = None
-        self._seconds = RENEWAL_RETRY_SECONDS
+        self._seconds = RETRY_SECONDS
 
     def begin(self) -> None:
         if self._next is None:
@@ -266,12 +283,12 @@ class _Backoff:
 
     def end(self) -> None:
         self._next = None
-        self._seconds = RENEWAL_RETRY_SECONDS
+        self._seconds = RETRY_SECONDS
 
     def delay(self) -> None:
         if self._next is not None:
             self._next = self._clock.monotonic() + self._seconds
-            self._seconds = min(2 * self._seconds, RENEWAL_RETRY_MOST_SECONDS)
+            self._seconds = min(2 * self._seconds, self._most)
 
     def is_due(self) -> bool:
         return self._next is not None and self._clock.monotonic() >= self._next

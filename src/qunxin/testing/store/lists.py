@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from qunxin.errors import QunxinError
 from qunxin.model import Cursor, Role
 from qunxin.store.commands import EraseUser, MoveCursors, PutGroup, PutUser, RemoveMember
 from qunxin.testing.store.base import StoreBase
@@ -75,6 +78,14 @@ class CursorSuite(StoreBase):
 
 class ListSuite(StoreBase):
     """What the contract says of `list_conversations` and `read_conversations`."""
+
+    @pytest.mark.parametrize("cursor", ["", "茶", "-", "5", "1-x", f"{10**19}-1", f"1-{10**30}"])
+    async def test_a_cursor_of_nobodys(self, chat: Chat, cursor: str) -> None:
+        """A cursor that no page ended with is refused, whatever it is."""
+        await chat.group("tea", "ann", "bo")
+        with pytest.raises(QunxinError) as caught:
+            await chat.store.list_conversations("bo", cursor=cursor)
+        assert caught.value.code == "invalid_request"
 
     async def test_list(self, chat: Chat) -> None:
         """Groups, private conversations and the broadcasts, the most recent entry first; never

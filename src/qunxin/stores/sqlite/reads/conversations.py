@@ -155,8 +155,9 @@ def _parse_cursor(cursor: str | None) -> tuple[int, int]:
     if cursor is None:
         return _BEYOND, _BEYOND
     time, _, key = cursor.partition("-")
-    if not (time.isascii() and time.isdigit() and key.isascii() and key.isdigit()):
+    if not all(part.isascii() and part.isdigit() and len(part) <= 20 for part in (time, key)):
         raise QunxinError("invalid_request", detail="the cursor is not one of ours")
-    if len(cursor) > 36:
+    place = int(time), int(key)
+    if max(place) > _BEYOND:
         raise QunxinError("invalid_request", detail="the cursor is not one of ours")
-    return int(time), int(key)
+    return place
