@@ -322,7 +322,7 @@ async def test_not_ready_while_nothing_can_be_kept(
             assert (await node.api.get("/health/ready")).status_code == 200
             assert (await node.api.put("/v1/users/ai")).status_code == 503
             assert (await node.api.get("/health/ready")).status_code == 503
-        assert (await node.api.put("/v1/users/ai")).status_code == 200
+        assert (await node.api.put("/v1/users/ai")).status_code == 201
         assert (await node.api.get("/health/ready")).status_code == 200
 
 

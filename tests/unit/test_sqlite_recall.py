@@ -127,7 +127,7 @@ def _killed_after_the_recall(path: Path) -> None:
         store = SqliteStore(path)
         await store.open()
         await store.commit([*world(), Post(MessageType.GROUP, "group:g0", "u0", secret(1, 500))])
-        Writer.rest = lambda _: None  # type: ignore[method-assign]
+        Writer.rest = lambda _: None  # type: ignore[assignment, method-assign]
         await store.commit([Recall("group:g0", 2)])
         os._exit(9)
 

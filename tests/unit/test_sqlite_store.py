@@ -85,7 +85,9 @@ def test_a_full_disk_is_not_tried_all_the_time(
     clock = ManualClock()
     with faulty_disk("qunxin-full-disk") as disk:
         writer = Writer(tmp_path / "茶.db", clock, vfs=disk.name)
-        writer.commit([PutUser("ann"), PutUser("bo"), PutGroup("tea", "ann", ("bo",)), TALK])
+        writer.commit(
+            [PutUser("ann"), PutUser("bo"), PutGroup("tea", owner="ann", members=("bo",)), TALK]
+        )
         writer.commit([Recall("group:tea", 2)])
         disk.full = True
         for _ in range(1_000):
