@@ -27,6 +27,8 @@ from qunxin.folder import (
     prepare_folder,
 )
 from qunxin.stores.sqlite import SqliteStore
+from qunxin.stores.sqlite.backup import write_backup
+from qunxin.stores.sqlite.faults import unavailable
 from qunxin.stores.sqlite.files import make_private, open_private, sync
 from qunxin.stores.sqlite.inspection import DatabaseFacts, inspect_copy
 from qunxin.version import VERSION
@@ -57,6 +59,28 @@ class Restored(msgspec.Struct, frozen=True):
 
 def manifest_path(backup: Path) -> Path:
     return backup.with_name(f"{backup.name}.json")
+
+
+def make_backup(folder: Path, backup: Path, progress: Progress) -> Manifest:
+    """Copy the history of the data folder `folder` as it is now to the new file `backup`, check
+    the copy and write its manifest; all is on disk when this returns. The node may go on, in
+    another process too. Raises `invalid_request`, `store_unavailable`; no copy is left then, or one
+    that was found damaged, without a manifest."""
+    for path in (backup, manifest_path(backup)):
+        if path.exists():
+            detail = f"{path} is there already and is not overwritten"
+            raise QunxinError("invalid_request", detail=detail)
+    if not os.access(backup.parent, os.W_OK | os.X_OK):
+        detail = f"{backup} cannot be written: {backup.parent} is no folder that is open to writing"
+        raise QunxinError("invalid_request", detail=detail)
+    try:
+        write_backup(folder / DATABASE_NAME, backup, progress=progress)
+    except OSError as error:
+        detail = f"{backup} cannot be written ({error.strerror})"
+        raise QunxinError("invalid_request", detail=detail) from error
+    except Exception as error:
+        raise unavailable(error) from error
+    return seal_backup(backup)
 
 
 def seal_backup(backup: Path) -> Manifest:

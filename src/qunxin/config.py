@@ -477,19 +477,19 @@ def _from_file(
         Path(environment["QUNXIN_CONFIG"]) if environment.get("QUNXIN_CONFIG") else None
     )
     path = named or data_folder / CONFIG_FILE_NAME
-    if named is None and not path.exists():
-        return {}
     found = {}
-    for name, value in _read_toml(path).items():
+    for name, value in _read_toml(path, may_lack=named is None).items():
         _check_known(name, path)
         found[name] = _check(name, value, f"{name} in {path}")
     return found
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path, *, may_lack: bool) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
+        if may_lack and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return {}
         raise _invalid(f"{path} cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _invalid(f"{path} is not valid TOML: {error}") from error

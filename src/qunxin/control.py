@@ -92,20 +92,6 @@ class Control:
         given = {name: value for name, value in fields.items() if value is not None}
         return await self._answer(self._http.build_request("POST", "/control/link", json=given))
 
-    async def backup(self, path: Path) -> AsyncIterator[dict[str, int]]:
-        """Write a backup to `path`, telling `bytes` of `total_bytes` on the way; it is whole and
-        durable when the iteration ends. Raises `QunxinError`, and leaves no file then."""
-        request = self._http.build_request("POST", "/control/backup", json={"path": str(path)})
-        async with _streamed(self._http, request) as response:
-            if response.is_error:
-                await response.aread()
-                raise _error_of(response)
-            async for line in response.aiter_lines():
-                step = msgspec.json.decode(line)
-                if "error" in step:
-                    raise _error_from(step["error"])
-                yield step
-
     async def export(self) -> AsyncGenerator[bytes, None]:
         """The node's history as JSON Lines, in parts that end anywhere; it is whole where the
         last line is its end record. Holds a part at a time."""

@@ -3,13 +3,11 @@ that only the owner of the data folder may ask for."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,18 +28,12 @@ from qunxin.node import Node
 from qunxin.records import encode_record
 from qunxin.version import VERSION
 
-_TICK_SECONDS: Final = 0.2
-
 
 class OwnerAuthenticator(Authenticator):
     """Whoever can open the door is the owner: the folder's permissions have checked it."""
 
     async def authenticate_http(self, headers: Mapping[str, str]) -> Caller:  # noqa: ARG002
         return SYSTEM
-
-
-class BackupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    path: str
 
 
 class LinkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +66,6 @@ def build_owner_app(
     return Starlette(
         routes=[
             Route("/control/facts", door.facts),
-            Route("/control/backup", door.backup, methods=["POST"]),
             Route("/control/export", door.export),
             Route("/control/token-keys", door.token_keys),
             Route("/control/token-keys", door.rotate_token_keys, methods=["POST"]),
@@ -117,12 +108,6 @@ class _Door:
         except QunxinError as error:
             return _refusal(error)
         return await self.token_keys(request)
-
-    async def backup(self, request: Request) -> Response:
-        """One JSON object a line: `bytes` of `total_bytes`, and an `error` where it failed."""
-        asked = msgspec.json.decode(await request.body(), type=BackupRequest)
-        lines = _backup_lines(self._node, Path(asked.path))
-        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     async def link(self, request: Request) -> Response:
         """A link to the page that works once, for an account that may act or for a new one."""
@@ -185,36 +170,3 @@ async def export_parts(node: Node) -> AsyncGenerator[bytes, None]:
 def _error_line(error: QunxinError) -> bytes:
     problem = {"code": error.code, "retry_after": error.retry_after, "facts": error.facts}
     return msgspec.json.encode({"error": problem}) + b"\n"
-
-
-async def _backup_lines(node: Node, path: Path) -> AsyncIterator[bytes]:
-    try:
-        async for done in _backup(node, path):
-            yield msgspec.json.encode(done) + b"\n"
-    except QunxinError as error:
-        yield _error_line(error)
-
-
-async def _backup(node: Node, path: Path) -> AsyncIterator[dict[str, int]]:
-    """The store writes under another name until the copy is whole; that is what is measured."""
-    _check_target(path)
-    partial = path.with_name(f"{path.name}.partial")
-    work = asyncio.create_task(node.engine.store.backup(path), name="backup")
-    while not (await asyncio.wait({work}, timeout=_TICK_SECONDS))[0]:
-        yield _progress(node, partial)
-    await work
-    yield _progress(node, path)
-
-
-def _check_target(path: Path) -> None:
-    if path.exists():
-        detail = f"{path} is there already and is not overwritten"
-        raise QunxinError("invalid_request", detail=detail)
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        detail = f"{path} cannot be written: {path.parent} is no folder that is open to writing"
-        raise QunxinError("invalid_request", detail=detail)
-
-
-def _progress(node: Node, partial: Path) -> dict[str, int]:
-    done = partial.stat().st_size if partial.exists() else 0
-    return {"bytes": done, "total_bytes": max(done, node.database.stat().st_size)}

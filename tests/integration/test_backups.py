@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 
 from command_line import CommandLine
+from qunxin.backups import read_manifest
 from qunxin.folder import owned_folder
+from serving import ServerProcess, answer, run_cli
 
 WORDS = ("早安 👩\u200d👩\u200d👧", "مرحبا \u202eabc\u202c", "长" * 20_000)
 
@@ -45,6 +49,34 @@ def test_a_backup_is_restored_whole_under_a_new_epoch(
     assert stat.S_IMODE(folder_cli.folder.stat().st_mode) == 0o700
     assert folder_cli("group", "show", "tea")["members"] == 2
     assert folder_cli("send", "group", "tea", "--from", "bob", "回来了")["position"] == 5
+
+
+def test_what_is_left_of_a_refused_backup(folder_cli: CommandLine, tmp_path: Path) -> None:
+    """Nothing: not the copy, not a part of it, and what is there stays as it is."""
+    folder_cli.fill(WORDS)
+    target = tmp_path / "备份"
+    target.mkdir()
+    for path, reason in ((target, "is there already"), (tmp_path / "没有" / "1.db", "no folder")):
+        assert reason in folder_cli.refusal("backup", str(path))["detail"]
+    assert list(target.iterdir()) == []
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
+
+
+def test_a_backup_needs_nothing_of_the_server(tmp_path: Path) -> None:
+    """The command copies the file itself, so it writes where it may and the server may not, as a
+    service may not outside its folder: a server that stands still shows that."""
+    with ServerProcess(tmp_path / "数据") as server, server.client() as client:
+        for user in ("alice", "bob"):
+            answer(client.put(f"/v1/users/{user}"))
+        sent = {"type": "private", "from": "alice", "to": "bob", "text": WORDS[0]}
+        answer(client.post("/v1/messages", json=sent))
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            done = run_cli("backup", str(tmp_path / "副本.db"), "--data", str(tmp_path / "数据"))
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert done.returncode == 0, done.stderr
+    assert read_manifest(tmp_path / "副本.db").facts.messages == 1
 
 
 def test_a_folder_with_messages_is_left_alone_unless_told(

@@ -99,23 +99,6 @@ async def test_lists_are_read_page_by_page(settings: Settings) -> None:
     assert first == whole[:1_100]
 
 
-def names(folder: Path) -> list[str]:
-    """Everything in a folder."""
-    return sorted(path.name for path in folder.iterdir())
-
-
-async def test_what_is_left_of_a_refused_backup(settings: Settings, tmp_path: Path) -> None:
-    """Nothing: not the copy, not a part of it."""
-    target = tmp_path / "备份"
-    target.mkdir()
-    async with open_control(settings) as door:
-        with pytest.raises(QunxinError):
-            async for _ in door.backup(target):
-                pass
-    assert names(target) == []
-    assert not [name for name in names(tmp_path) if "partial" in name]
-
-
 async def test_an_answer_that_never_comes_is_an_unknown_outcome(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,6 +72,52 @@ def test_a_silent_owner_is_a_problem(folder_cli: CommandLine, folder: Path) -> N
     """The folder is locked and nobody answers."""
     with owned_folder(folder):
         assert examined(folder_cli, 1)["server"][0] == "problem"
+
+
+def test_the_folder_that_the_environment_names(folder: Path) -> None:
+    """It is looked at where the settings are wrong too."""
+    environment = {"QUNXIN_DATA": str(folder), "QUNXIN_PORT": "茶"}
+    done = _run(["doctor", "--json"], environment)
+    assert done.returncode == 1
+    rows = {row["check"]: row for row in json.loads(done.stdout)["findings"]}
+    assert rows["settings"]["level"] == "problem"
+    assert str(folder) in rows["rights"]["text"]
+
+
+def test_another_users_folder(folder: Path) -> None:
+    """Whoever may not look into it is told whom to be, by the doctor and by every other command."""
+    wrapper = _closed_to_us(folder)
+    for command in (["user", "list"], ["key", "create", "钥匙"], ["backup", "备份.db"]):
+        done = _run([*command, "--data", str(folder)], {}, wrapper)
+        assert (done.returncode, "Permission denied" in done.stderr) == (2, True), done.stderr
+        assert "Traceback" not in done.stderr
+    done = _run(["doctor", "--json", "--data", str(folder)], {}, wrapper)
+    rows = {row["check"]: row for row in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 1
+    assert "user that the server runs as" in rows["rights"]["advice"]
+
+
+def _closed_to_us(folder: Path) -> list[str]:
+    """Make `folder` one that this user may not look into. What is returned has to stand before a
+    command: root may look into everything, unless it is made to forget how."""
+    if os.geteuid() != 0:
+        folder.chmod(0)
+        return []
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 1000, 1000)
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
+
+
+def _run(
+    command: list[str], environment: dict[str, str], wrapper: list[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*(wrapper or []), sys.executable, "-m", "qunxin", *command],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_what_others_may_read_is_a_problem(folder_cli: CommandLine, folder: Path) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import msgspec
 from cyclopts import App
 
-from qunxin.backups import manifest_path, seal_backup
-from qunxin.cli.common import Common, run_on_folder
-from qunxin.cli.output import Output
-from qunxin.control import Control
-from qunxin.errors import QunxinError
+from qunxin.backups import make_backup, manifest_path
+from qunxin.cli.common import Common
+from qunxin.cli.exits import errors_shown
+from qunxin.folder import check_has_node
 
 app = App(name="backup")
 
@@ -35,26 +33,22 @@ def backup(file: Path, /, *, common: Common | None = None) -> None:
     file
         Where to write it. A file that is there already is never overwritten.
     """
-
-    target = file.absolute()
-
-    async def work(control: Control, output: Output) -> None:
-        manifest = manifest_path(target)
-        if manifest.exists():
-            detail = f"{manifest} is there already and is not overwritten"
-            raise QunxinError("invalid_request", detail=detail)
+    common = common or Common()
+    with errors_shown(common.output) as output:
+        folder = common.settings().data_folder
+        check_has_node(folder)
+        target = file.absolute()
         with output.bytes_progress() as progress:
             task = progress.add_task("Backing up", total=None)
-            async for done in control.backup(target):
-                progress.update(task, completed=done["bytes"], total=done["total_bytes"])
-        async with output.patience("Checking the copy …"):
-            sealed = await asyncio.to_thread(seal_backup, target)
-        facts = {"file": str(target), "manifest": str(manifest)}
+
+            def show(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            sealed = make_backup(folder, target, show)
+        manifest = manifest_path(target)
         output.result(
-            facts | msgspec.to_builtins(sealed),
+            {"file": str(target), "manifest": str(manifest)} | msgspec.to_builtins(sealed),
             f"Wrote {file} ({sealed.bytes:,} bytes) and {manifest.name}.",
             f"Checked: {sealed.facts.users:,} users, {sealed.facts.groups:,} groups, "
             f"{sealed.facts.messages:,} messages.",
         )
-
-    run_on_folder(common, work)

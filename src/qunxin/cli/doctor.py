@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import Final
 
@@ -12,7 +13,7 @@ from rich.markup import escape
 from qunxin.cli.common import Common
 from qunxin.cli.exits import REFUSED, errors_shown
 from qunxin.cli.output import Output, visible
-from qunxin.config import Settings
+from qunxin.config import Settings, environment_name
 from qunxin.doctor import Finding, Level, examine
 from qunxin.doctor.findings import Words, problem
 from qunxin.errors import QunxinError
@@ -53,7 +54,8 @@ async def _examine(common: Common, output: Output) -> list[Finding]:
         text = Words(error.text(), error.text("zh"))
         advice = Words("All settings: qunxin serve --help", "查看全部设置：qunxin serve --help")
         found = problem("settings", text, advice)
-        return [found, *await examine(Settings(data=common.data or Settings().data))]
+        data = common.data or os.environ.get(environment_name("data")) or Settings().data
+        return [found, *await examine(Settings(data=data))]
     async with output.patience("Examining …"):
         return await examine(settings)
 

@@ -23,5 +23,9 @@ def errors_shown(output: Output) -> Iterator[Output]:
     except QunxinError as error:
         output.error(error)
         sys.exit(USAGE if error.code == "invalid_settings" else REFUSED)
+    except PermissionError as error:
+        detail = f"{error.filename}: permission denied; run commands as the user of the server"
+        output.error(QunxinError("cannot_start", detail=detail))
+        sys.exit(REFUSED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

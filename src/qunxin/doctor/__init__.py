@@ -11,7 +11,7 @@ from typing import Final
 
 from qunxin.config import Settings
 from qunxin.doctor import data, machine, serving
-from qunxin.doctor.findings import Finding, Level
+from qunxin.doctor.findings import AS_THE_OWNER, Finding, Level, Words, problem
 
 CHECKS: Final[tuple[Callable[[Settings], Awaitable[list[Finding]]], ...]] = (
     machine.check_versions,
@@ -31,7 +31,19 @@ CHECKS: Final[tuple[Callable[[Settings], Awaitable[list[Finding]]], ...]] = (
 
 async def examine(settings: Settings) -> list[Finding]:
     """The findings of all checks over `settings` and their data folder, in order."""
-    return [finding for check in CHECKS for finding in await check(settings)]
+    findings: list[Finding] = []
+    for check in CHECKS:
+        try:
+            findings += await check(settings)
+        except PermissionError as error:
+            findings.append(_not_allowed(check.__name__.removeprefix("check_"), error))
+    return findings
+
+
+def _not_allowed(check: str, error: PermissionError) -> Finding:
+    place = error.filename
+    text = Words(f"{place} may not be looked into", f"无权查看 {place}")
+    return problem(check.replace("_", " "), text, AS_THE_OWNER)
 
 
 __all__ = ["CHECKS", "Finding", "Level", "examine"]

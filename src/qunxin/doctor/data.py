@@ -15,7 +15,7 @@ from typing import Final
 
 from qunxin.config import Settings
 from qunxin.control import find_server
-from qunxin.doctor.findings import Finding, Words, fine, problem, warning
+from qunxin.doctor.findings import AS_THE_OWNER, Finding, Words, fine, problem, warning
 from qunxin.errors import QunxinError
 from qunxin.folder import DATABASE_NAME, owned_folder
 from qunxin.stores.sqlite.inspection import Examined, examine_database
@@ -37,22 +37,16 @@ async def check_rights(settings: Settings) -> list[Finding]:
     if not folder.exists():
         where = f"{folder}"
         return fine("rights", f"{where} will be made at the first start", f"首次启动时创建 {where}")
+    if folder.stat().st_uid != os.geteuid():
+        text = Words(f"{folder} belongs to another user", f"{folder} 属于其他用户")
+        return [problem("rights", text, AS_THE_OWNER)]
     open_to_others = [path for path in (folder, *_files(folder)) if _mode(path) & 0o077]
-    found = []
-    if _mode(folder) & 0o077 == 0:
-        open_to_others = []  # nobody else comes as far as the files
-    if open_to_others:
+    if open_to_others and _mode(folder) & 0o077:  # behind a closed one nobody comes to the files
         names = ", ".join(path.name for path in open_to_others[:5])
         text = Words(f"Others may read: {names}", f"其他用户可读取：{names}")
         advice = Words(f"chmod -R go= {folder}", f"chmod -R go= {folder}")
-        found.append(problem("rights", text, advice))
-    if folder.stat().st_uid != os.geteuid():
-        text = Words(f"{folder} belongs to another user", f"{folder} 属于其他用户")
-        advice = Words(
-            "Run commands as the user that the server runs as.", "请以服务所用的用户身份运行命令。"
-        )
-        found.append(problem("rights", text, advice))
-    return found or fine("rights", f"{folder} is its owner's alone", f"{folder} 仅所有者可访问")
+        return [problem("rights", text, advice)]
+    return fine("rights", f"{folder} is its owner's alone", f"{folder} 仅所有者可访问")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -36,6 +36,11 @@ class Finding(msgspec.Struct, frozen=True):
     level: Level
     text: Words
     advice: Words = NOTHING
+
+
+AS_THE_OWNER: Final = Words(
+    "Run commands as the user that the server runs as.", "请以服务所用的用户身份运行命令。"
+)
 
 
 def fine(check: str, english: str, chinese: str) -> list[Finding]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from qunxin.errors import QunxinError
 from qunxin.stores.sqlite.connection import connect, connect_reader
@@ -13,19 +15,30 @@ from qunxin.stores.sqlite.files import make_private, sync
 PAGES_PER_STEP: Final = 500
 
 
-def write_backup(source: Path, target: Path, stopped: threading.Event) -> None:
+def _unwatched(_done: int, _all: int) -> None:
+    """Nobody looks."""
+
+
+def write_backup(
+    source: Path,
+    target: Path,
+    stopped: threading.Event | None = None,
+    progress: Callable[[int, int], Any] = _unwatched,
+) -> None:
     """Copy `source` as it is now to the new file `target`, in steps between which `stopped` can
-    end it. The file appears under its name only when it is whole and on disk.
+    end it; after each, `progress` is told the bytes copied, and all. The file appears under its
+    name only when it is whole and on disk. Any process that may read `source` can do that, beside
+    the one that writes to it.
 
     One snapshot is held throughout: without it each commit would make SQLite begin anew.
     """
     if target.exists():
         raise QunxinError("invalid_request", detail=f"{target.name} exists already")
-    partial = target.with_name(f"{target.name}.partial")
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     partial.unlink(missing_ok=True)
     make_private(partial)
     try:
-        _copy(source, partial, stopped)
+        _copy(source, partial, stopped or threading.Event(), progress)
         sync(partial)
         partial.rename(target)
         sync(target.parent)
@@ -33,15 +46,20 @@ def write_backup(source: Path, target: Path, stopped: threading.Event) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _copy(source: Path, partial: Path, stopped: threading.Event) -> None:
+def _copy(
+    source: Path, partial: Path, stopped: threading.Event, progress: Callable[[int, int], Any]
+) -> None:
     reader, copy = connect_reader(source), connect(partial)
     try:
+        page_bytes = reader.pragma("page_size")
         reader.execute("BEGIN; SELECT epoch FROM state").fetchall()
         with copy.backup("main", reader, "main") as backup:
             while not backup.done:
                 if stopped.is_set():
                     raise QunxinError("shutting_down")
                 backup.step(PAGES_PER_STEP)
+                pages = backup.page_count
+                progress((pages - backup.remaining) * page_bytes, pages * page_bytes)
     finally:
         copy.close(True)
         reader.close(True)
