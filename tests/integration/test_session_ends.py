@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from qunxin.engine import Engine
 from qunxin.engine.sink import CloseReason, Comings, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, SignIn
-from qunxin.store.reads import LogPage
+from qunxin.store.reads import ConversationRow, LogPage
 from qunxin.stores.sqlite import SqliteStore
 from realtime_client import in_step
 
@@ -58,6 +59,17 @@ class GatedStore(SqliteStore):
         return self.gate
 
 
+class GatedRowsStore(GatedStore):
+    """The reading of a user's conversations goes through the gate too."""
+
+    async def read_conversations(
+        self, user: str, conversations: Sequence[str]
+    ) -> tuple[ConversationRow, ...]:
+        found = await super().read_conversations(user, conversations)
+        await self._pass()
+        return found
+
+
 class ScreenSink:
     """A device that keeps what it is given, and proves it when told to."""
 
@@ -88,9 +100,11 @@ class ScreenSink:
         """At once."""
 
 
-async def _gated(path: Path) -> tuple[EmbeddedDoor, GatedStore]:
+async def _gated(
+    path: Path, kind: type[GatedStore] = GatedStore
+) -> tuple[EmbeddedDoor, GatedStore]:
     door, clock = EmbeddedDoor(path), SystemClock()
-    store = GatedStore(path, clock)
+    store = kind(path, clock)
     door.engine = Engine(store, LocalBroker(), settings=SETTINGS, clock=clock)
     await door.open()
     return door, store
@@ -180,6 +194,37 @@ async def test_a_session_that_is_ended_while_it_begins(tmp_path: Path) -> None:
     assert refused.value.retryable
     assert door.engine.fanout._index == {}
     assert await door.call("user.sessions", {"user": alice}) == ()
+    await door.close()
+
+
+@pytest.mark.parametrize("ends", ["session", "subscription"])
+async def test_a_subscription_that_ends_while_it_is_planned(tmp_path: Path, ends: str) -> None:
+    """It does not begin, and nothing is kept of it: neither where batches go nor among those who
+    are told who comes. In a session that has ended there is no other."""
+    door, store = await _gated(tmp_path / "chat.db", GatedRowsStore)
+    alice, bob = await door.users("alice", "bob")
+    name = f"group:{await door.group('tea', alice, bob)}"
+    session = await door.engine.connect(bob, ScreenSink())
+    session.unsubscribe(name)
+    gate = store.close_gate()
+    subscribing = asyncio.create_task(session.subscribe(name, comings=True))
+    await store.reached.wait()
+    if ends == "session":
+        await session.close()
+    else:
+        session.unsubscribe(name)
+    gate.set()
+    with pytest.raises(QunxinError) as refused:
+        await subscribing
+    assert refused.value.code == "shutting_down"
+    assert door.engine.comings._index == {}
+    assert name not in door.engine.fanout._index
+    if ends == "session":
+        with pytest.raises(QunxinError) as refused:
+            await session.subscribe(name, comings=True)
+        assert refused.value.code == "shutting_down"
+        assert door.engine.fanout._index == {}
+    await session.close()
     await door.close()
 
 

@@ -134,6 +134,15 @@ async def test_who_is_gone_is_told_nothing_more() -> None:
     assert not hall.index._index
 
 
+async def test_a_subscription_that_has_ended_is_not_watched() -> None:
+    """Nothing would ever take it away again."""
+    hall = Hall()
+    gone = Device(hall, "甲")
+    gone.go()
+    hall.index.watch(gone.subscription, gone._tell)
+    assert not hall.index._index
+
+
 async def test_falling_out_of_step_is_no_going() -> None:
     """Nor is the device told anything until it is in step again: then all that has changed."""
     hall = Hall()

@@ -67,9 +67,10 @@ class ComingsIndex:
 
     def watch(self, subscription: Subscription, tell: Callable[[Comings], None]) -> None:
         """Tell the device of `subscription` from its own coming on, which it is told too; of
-        conversations that are no groups it is told nothing. Ends with `went`."""
+        conversations that are no groups, or after its end, it is told nothing. Ends with
+        `went`."""
         name = subscription.conversation
-        if not self._limit or not _is_group(name):
+        if subscription.closed or not self._limit or not _is_group(name):
             return
         watch = self._index.get(name)
         if watch is None:

@@ -200,8 +200,8 @@ class Session:
         """Add a conversation that the user is in; entries flow after `resume`. With `comings` the
         device is told who comes and goes there, where it is a group.
 
-        Raises `conversation_not_found`, `invalid_request` (subscribed already) or
-        `too_many_subscriptions`.
+        Raises `conversation_not_found`, `invalid_request` (subscribed already),
+        `too_many_subscriptions`, or `shutting_down` where the session has ended, also meanwhile.
         """
         if conversation in self._subscriptions:
             raise QunxinError("invalid_request", detail="already subscribed")
@@ -214,6 +214,9 @@ class Session:
         except BaseException:
             self._drop(subscription)
             raise
+        if self._closed or subscription.closed:
+            self._drop(subscription)
+            raise QunxinError("shutting_down")
         if start is None:
             self._drop(subscription)
             if conversation in self._noted:
