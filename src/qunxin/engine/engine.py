@@ -31,7 +31,7 @@ from qunxin.engine.messages import MAX_PAGE, MessageOperations
 from qunxin.engine.publishing import Publisher
 from qunxin.engine.quotas import Quotas
 from qunxin.engine.results import Presence, SessionInfo
-from qunxin.engine.session import Session
+from qunxin.engine.session import GAINS_AT_ONCE, Session
 from qunxin.engine.settings import EngineSettings
 from qunxin.engine.sink import CloseReason, Position, Sink
 from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark, sign_in
@@ -87,6 +87,8 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
             broker, self.observer, self.settings.fanout_slice_sessions, self.tracer
         )
         self.comings = ComingsIndex(self.fanout, self.tasks, self.settings)
+        self.gains = asyncio.Semaphore(GAINS_AT_ONCE)
+        """Sessions take their turns at it to read what their users came into."""
         self._publisher = Publisher(broker.publish, self.fanout.audience)
         self.committer = Committer(
             store,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -33,6 +33,11 @@ _log = logging.getLogger("qunxin.engine.session")
 Mark: TypeAlias = Sequence[tuple[Subscription, int]]
 """What had been handed to the sink at one moment, of the subscriptions that moved since the last
 mark."""
+
+GAINS_AT_ONCE: Final = 4
+"""Sessions of one node that read at the same time what their users have come into; the others
+wait, in their order. A thousand members who are added together would otherwise stand before every
+other reading of the store."""
 
 _ACCOUNT_ENDS = {
     UserState.SUSPENDED: CloseReason.SUSPENDED,
@@ -57,6 +62,8 @@ class SessionContext(Protocol):
     def observer(self) -> Observer: ...
     @property
     def tasks(self) -> TaskSet: ...
+    @property
+    def gains(self) -> asyncio.Semaphore: ...
 
     def session_closed(self, session: Session) -> None: ...
 
@@ -435,7 +442,8 @@ class Session:
         self._context.tasks.start(f"gain {conversation}", self._gain(conversation))
 
     async def _gain(self, conversation: str) -> None:
-        """Subscribe to a conversation that the user has just come into.
+        """Subscribe to a conversation that the user has just come into, when it is its turn among
+        the node's sessions.
 
         Removed and added again while this reads, the user is a member by the end: the later note
         finds this under way, so it is this one that looks again. A note that finds the
@@ -448,7 +456,8 @@ class Session:
             noted = self._noted.get(conversation)
             subscription = self._add(conversation, 0)
             try:
-                row = await self._row(conversation)
+                async with self._context.gains:
+                    row = None if subscription.closed else await self._row(conversation)
             except QunxinError as error:
                 _log.warning("session %s cannot follow its inbox: %s", self.id, error.code)
                 self._end(CloseReason.FAILED)
