@@ -89,6 +89,36 @@ async def test_promise_5_who_was_added_misses_nothing_later(door: Door) -> None:
         assert seen == list(range(joined.membership_version, head + 1))
 
 
+async def test_promise_5_who_was_added_while_a_device_was_away(door: Door) -> None:
+    """The device gets everything since the joining, although another of its user's devices has
+    had it and read it; in groups that show their history and in private conversations too."""
+    alice, bob = await door.users("alice", "bob")
+    old = await door.group("old", alice, bob)
+    away = await door.device(bob)
+    await away.reach(f"inbox:{bob}", 1)
+    await away.reach(f"group:{old}", 1)
+    await away.close()
+    joined: dict[str, int] = {}
+    for history in ("joined", "full"):
+        tea = await door.group(f"tea-{history}", alice, history=history)
+        await door.send("group", tea, alice, "之前的事 🙈")
+        joined[f"group:{tea}"] = (await door.add(tea, bob)).membership_version
+        had = [await door.send("group", tea, alice, f"欢迎 {n} 🎉") for n in range(3)]
+        await door.mark_read(bob, had[-1].conversation, had[-1].position)
+        await door.send("group", tea, alice, "后来的 שלום")
+    first = await door.send("private", bob, alice, "第一句")
+    joined[first.conversation] = first.position
+    await door.mark_read(bob, first.conversation, first.position)
+    await door.send("private", bob, alice, "第二句")
+    again = await door.device(bob, away.positions())
+    for name, since in joined.items():
+        log = await door.read_all(name, bob)
+        await again.reach(name, log[-1]["position"])
+        assert not again.starts[name].must_reload
+        seen = [entry for entry in again.entries(name) if entry["position"] >= since]
+        assert seen == [entry for entry in log if entry["position"] >= since]
+
+
 async def _settled(door: Door, device: Device, tea: str) -> list[Json]:
     """What a member's device has of the group, once it has everything, and the log as the member
     may see it from where the device began."""

@@ -1,12 +1,20 @@
 """Catching up, the pure part: where a subscription begins, and hidden ranges."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qunxin.engine.catchup import fill_hidden, has_ended, last_readable, page_delivery, plan_start
+from qunxin.engine.catchup import (
+    fill_hidden,
+    has_ended,
+    joinings,
+    last_readable,
+    page_delivery,
+    plan_start,
+)
 from qunxin.engine.sink import Position
 from qunxin.model import Entry, EventType, Interval, Role
 from qunxin.store.reads import ConversationRow, LogPage
@@ -109,3 +117,16 @@ def test_a_stranger_has_nothing() -> None:
     assert last_readable(found) == 0
     assert page_delivery(TEA, 0, found) is None
     assert has_ended(found, 0)
+
+
+def test_an_inbox_tells_of_joinings() -> None:
+    """The first one of each conversation; a private one begins at its first position."""
+    told: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("member", {"conversation_joined": TEA, "joined": 7}),
+        ("ceased", {"conversation_left": TEA, "last": 9}),
+        ("contact", {"conversation_joined": "private:ann~鲍勃"}),
+        ("member", {"conversation_joined": TEA, "joined": 12}),
+        ("account", {"state": "active"}),
+    )
+    entries = [Entry("inbox:鲍勃", n, kind, 1, body=body) for n, (kind, body) in enumerate(told, 1)]
+    assert joinings(entries) == {TEA: 7, "private:ann~鲍勃": 1}

@@ -6,6 +6,8 @@ every position is either an entry or inside an explicit hidden range.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from qunxin.engine.sink import Delivery, Position, SubscriptionStart
 from qunxin.model import Entry, EventType
 from qunxin.store.reads import ConversationRow, LogPage
@@ -32,6 +34,17 @@ def plan_start(
         asked=asked is not None,
         row=row,
     )
+
+
+def joinings(entries: Iterable[Entry]) -> dict[str, int]:
+    """What entries of an inbox tell of conversations that its user came into: the position of the
+    first joining, by conversation."""
+    first: dict[str, int] = {}
+    for entry in entries:
+        if entry.type in (EventType.MEMBER, EventType.CONTACT):
+            body = entry.body or {}
+            first.setdefault(str(body["conversation_joined"]), int(body.get("joined", 1)))
+    return first
 
 
 def fill_hidden(

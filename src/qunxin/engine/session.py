@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
-from qunxin.engine.catchup import has_ended, page_delivery, plan_start
+from qunxin.engine.catchup import has_ended, joinings, page_delivery, plan_start
 from qunxin.engine.comings import ComingsIndex
 from qunxin.engine.cursors import CursorBuffer
 from qunxin.engine.fanout import Fanout, Subscription, end_reason
@@ -25,7 +25,7 @@ from qunxin.errors import QunxinError
 from qunxin.model import BROADCAST, Conversation, Entry, EventType, UserState
 from qunxin.observe import Observer
 from qunxin.store import Store
-from qunxin.store.reads import ConversationRow
+from qunxin.store.reads import ConversationRow, LogPage
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.engine.session")
@@ -101,6 +101,9 @@ class Session:
         self._inbox_known = 0
         self._left: dict[str, int] = {}
         """By conversation that the user is not in now: how far this device was given it."""
+        self._missed: dict[str, int] = {}
+        """By conversation that the user came into while this device was away, as long as it is not
+        subscribed to: the position of the first joining."""
         self._noted: dict[str, int] = {}
         """By conversation: the position of the latest joining that the inbox told of."""
         self._asked: bool | Collection[str] = False
@@ -115,7 +118,8 @@ class Session:
     # --- beginning ---------------------------------------------------------------------------
 
     async def prepare(self, positions: Mapping[str, Position]) -> None:
-        """Check the account and plan every subscription; the engine calls it once.
+        """Check the account and plan every subscription; the engine calls it once. A device that
+        says how far it has the inbox is given whole what its user came into since.
 
         Raises `user_not_found`, `user_erased`, `user_suspended`, `token_revoked`, or
         `shutting_down` where the session was ended meanwhile. The inbox is watched from before
@@ -131,12 +135,16 @@ class Session:
         rows = {row.conversation: row for row in (*fixed, *recent)}
         budget = settings.recovery_budget_entries
         starts = []
-        for row in rows.values():
-            start = plan_start(row, positions.get(row.conversation), store.epoch, budget)
+        for row in sorted(rows.values(), key=lambda row: row.conversation != self._inbox):
+            start = self._plan_row(row, positions.get(row.conversation), budget)
             budget -= row.head - start.position
             starts.append(start)
-            known = inbox if row.conversation == self._inbox else None
-            self._begin(known or self._add(row.conversation, 0), start)
+            if row.conversation == self._inbox:
+                self._begin(inbox, start)
+                if start.asked:
+                    await self._read_missed(inbox, row.head, positions)
+            else:
+                self._begin(self._add(row.conversation, 0), start)
         self.starts = tuple(starts)
         self._left.update(
             (name, at.position)
@@ -145,6 +153,20 @@ class Session:
         )
         if self._closed:
             raise QunxinError("shutting_down")
+
+    async def _read_missed(
+        self, inbox: Subscription, head: int, positions: Mapping[str, Position]
+    ) -> None:
+        """Read what the inbox has told since the device was here: of each conversation gained
+        meanwhile it has nothing, whatever the user's other devices have proved. Reads nothing
+        where the device has the whole inbox."""
+        after, head = inbox.position, max(head, inbox.head_seen)
+        while after < head:
+            page = await self._read_page(self._inbox, after)
+            for name, joined in joinings(page.entries).items():
+                if name not in positions:
+                    self._missed.setdefault(name, joined)
+            after, head = page.through, page.head
 
     async def check_sign_in(self) -> None:
         """Raises where account or token do not let the device in (any more)."""
@@ -279,7 +301,13 @@ class Session:
         row = await self._row(conversation)
         if row is None:
             return None
-        budget = self._context.settings.recovery_budget_entries
+        return self._plan_row(row, position, self._context.settings.recovery_budget_entries)
+
+    def _plan_row(
+        self, row: ConversationRow, position: Position | None, budget: int
+    ) -> SubscriptionStart:
+        if position is None and row.conversation in self._missed:
+            return self._plan_gained(row, budget)
         return plan_start(row, position, self._context.store.epoch, budget)
 
     async def _row(self, conversation: str) -> ConversationRow | None:
@@ -366,13 +394,7 @@ class Session:
         last: Entry | None = None
         while self._holds(subscription):
             recalls = context.fanout.recalls_seen(name)
-            page = await context.store.read_log(
-                name,
-                self.user,
-                after=subscription.position,
-                limit=context.settings.catchup_page_entries,
-                max_bytes=context.settings.catchup_page_bytes,
-            )
+            page = await self._read_page(name, subscription.position)
             if not self._holds(subscription):
                 return
             if context.fanout.recalls_seen(name) != recalls:
@@ -393,6 +415,16 @@ class Session:
                 self._come_in_step(subscription)
                 return
             await self._sink.drained()
+
+    async def _read_page(self, conversation: str, after: int) -> LogPage:
+        settings = self._context.settings
+        return await self._context.store.read_log(
+            conversation,
+            self.user,
+            after=after,
+            limit=settings.catchup_page_entries,
+            max_bytes=settings.catchup_page_bytes,
+        )
 
     def _holds(self, subscription: Subscription) -> bool:
         return not subscription.closed
@@ -472,21 +504,23 @@ class Session:
     def _begin_gained(self, subscription: Subscription, row: ConversationRow) -> None:
         if subscription.closed:
             return
-        start = self._plan_gained(row)
+        start = self._plan_gained(row, self._context.settings.recovery_budget_entries)
         self._begin(subscription, start)
         if self._is_asked(row.conversation):
             self._watch(subscription)
         self._sink.subscribed(start)
         self._fell_behind(subscription)
 
-    def _plan_gained(self, row: ConversationRow) -> SubscriptionStart:
+    def _plan_gained(self, row: ConversationRow, budget: int) -> SubscriptionStart:
         """On from what this session was given of the conversation before, so that the time
         outside is a hidden range like any other; else from what none of the user's devices has
-        proved to have, and no later than the joining: this device was there."""
-        epoch, settings = self._context.store.epoch, self._context.settings
-        begun = min(row.start, max(0, row.joined - 1))
+        proved to have, and no later than the first joining that this device was not told of
+        before: it has nothing of what came after."""
+        epoch = self._context.store.epoch
+        joined = min(row.joined, self._missed.pop(row.conversation, row.joined))
+        begun = min(row.start, max(0, joined - 1))
         position = Position(epoch, self._left.get(row.conversation) or begun)
-        start = plan_start(row, position, epoch, settings.recovery_budget_entries)
+        start = plan_start(row, position, epoch, budget)
         return msgspec.structs.replace(start, asked=False)
 
     # --- delivered ---------------------------------------------------------------------------
