@@ -179,8 +179,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Missed entries that one connection is given, over all conversations; a "
-            "conversation beyond it must be reloaded.",
+            description="Missed entries that a connection begins with, over all its conversations; "
+            "one followed later, on demand or on joining, has as many for itself. Beyond it a "
+            "conversation must be reloaded.",
         ),
     ] = _engine.recovery_budget_entries
     join_leave_clients: Annotated[

@@ -210,6 +210,25 @@ async def test_what_was_gained_is_followed_on_demand_from_the_joining(tmp_path: 
         await session.close()
 
 
+async def test_what_is_followed_later_has_a_budget_of_its_own(tmp_path: Path) -> None:
+    """A session that lasts is not told to reload for what it was given long before; beyond the
+    budget it is."""
+    settings = msgspec.structs.replace(SETTINGS, recovery_budget_entries=20)
+    async with _door(tmp_path / "chat.db", settings) as (door, _):
+        away = await _away(door)
+        names = [(await away.gain(f"tea{n}", 15))[0] for n in range(3)]
+        over, _ = await away.gain("over", 30)
+        session = await door.engine.connect(away.bob, LiveQueue(1_000), positions=away.positions)
+        started = {start.conversation: start for start in session.starts}
+        assert sum(started[name].recovered for name in names) == 1
+        epoch = door.engine.epoch
+        for name in (*names, over):
+            session.unsubscribe(name)
+            start = await session.subscribe(name, Position(epoch, 2))
+            assert start.recovered == (name != over)
+        await session.close()
+
+
 async def test_a_stay_that_was_over_meanwhile_is_not_left_out(tmp_path: Path) -> None:
     """Added, removed and added again: the device begins before the first joining, and so gets
     the first stay, the time outside as a range, and the second stay."""

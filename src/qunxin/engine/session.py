@@ -227,7 +227,8 @@ class Session:
         self, conversation: str, position: Position | None = None, *, comings: bool = False
     ) -> SubscriptionStart:
         """Add a conversation that the user is in; entries flow after `resume`. With `comings` the
-        device is told who comes and goes there, where it is a group.
+        device is told who comes and goes there, where it is a group. It has the recovery budget
+        for itself, whatever the session was given before.
 
         Raises `conversation_not_found`, `invalid_request` (subscribed already),
         `too_many_subscriptions`, or `shutting_down` where the session has ended, also meanwhile.

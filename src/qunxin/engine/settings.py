@@ -29,8 +29,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """After it a command that was not handed to the store answers `overloaded`, one that was
     answers `outcome_unknown`."""
     recovery_budget_entries: int = 20_000
-    """What one connection is given of missed entries, over all conversations; a conversation
-    beyond it must be reloaded."""
+    """What a connection begins with of missed entries, over all its conversations; one that it
+    follows later, on demand or because its user came into it, is given so many for itself. Beyond
+    it a conversation must be reloaded."""
     catchup_page_entries: int = 500
     catchup_page_bytes: int = 256 * 1024
     fanout_slice_sessions: int = 2_000
