@@ -161,17 +161,17 @@ async def test_more_than_a_page_of_the_inbox_is_read(tmp_path: Path) -> None:
 
 
 async def test_the_inbox_is_read_for_those_alone_who_missed_some_of_it(tmp_path: Path) -> None:
-    """Not for a device that has all of it, that gave no position in it, or whose position does
-    not fit; there the user's cursor counts."""
+    """Not for a device that has all, that gave no position in the inbox, or whose position does not
+    fit; there the user's cursor counts."""
     async with _door(tmp_path / "chat.db") as (door, store):
         away = await _away(door)
         store.logs = 0
         await away.starts()
         assert store.logs == 0
         name, before = await away.gain("tea")
-        epoch, head = door.engine.epoch, 2
+        epoch = door.engine.epoch
         rest = {name: at for name, at in away.positions.items() if name != away.inbox}
-        for inbox in (None, Position(epoch, head), Position(epoch, 99), Position("别的", 1)):
+        for inbox in (None, Position(epoch, 99), Position("别的", 1)):
             given = rest if inbox is None else {**rest, away.inbox: inbox}
             store.logs = 0
             starts = await away.starts(given)
@@ -181,6 +181,22 @@ async def test_the_inbox_is_read_for_those_alone_who_missed_some_of_it(tmp_path:
         starts = await away.starts()
         assert store.logs == 1
         assert starts[name].position == before
+
+
+async def test_a_connection_that_ended_before_the_subscription_began(tmp_path: Path) -> None:
+    """The inbox has told the device of the group, and nothing more came: it has the whole inbox,
+    and begins before the joining all the same. A device that stands in the group goes on there,
+    and the inbox is not read for it."""
+    async with _door(tmp_path / "chat.db") as (door, store):
+        away = await _away(door)
+        name, before = await away.gain("tea")
+        told = {**away.positions, away.inbox: Position(door.engine.epoch, 2)}
+        starts = await away.starts(told)
+        assert (starts[name].position, starts[name].recovered) == (before, True)
+        store.logs = 0
+        starts = await away.starts({**told, name: Position(door.engine.epoch, before + 3)})
+        assert starts[name].position == before + 3
+        assert store.logs == 0
 
 
 async def test_what_was_gained_beyond_the_budget_must_be_reloaded(tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ GAINS_AT_ONCE: Final = 4
 wait, in their order. A thousand members who are added together would otherwise stand before every
 other reading of the store."""
 
+LOOKED_BACK_ENTRIES: Final = 100
+"""Of the inbox of a device that came back without a position where it should have one."""
+
 _ACCOUNT_ENDS = {
     UserState.SUSPENDED: CloseReason.SUSPENDED,
     UserState.ERASED: CloseReason.ERASED,
@@ -141,8 +144,9 @@ class Session:
             starts.append(start)
             if row.conversation == self._inbox:
                 self._begin(inbox, start)
-                if start.asked:
-                    await self._read_missed(inbox, row.head, positions)
+                if start.asked and start.recovered:
+                    back = any(self._may_skip(row, positions) for row in rows.values())
+                    await self._read_missed(inbox, row.head, positions, back=back)
             else:
                 self._begin(self._add(row.conversation, 0), start)
         self.starts = tuple(starts)
@@ -154,13 +158,22 @@ class Session:
         if self._closed:
             raise QunxinError("shutting_down")
 
+    def _may_skip(self, row: ConversationRow, positions: Mapping[str, Position]) -> bool:
+        """Whether a device without a position in a conversation would begin beyond the joining,
+        because another device of the user has proved more."""
+        name = row.conversation
+        told = name in positions or name in (self._inbox, str(BROADCAST))
+        return not told and row.start >= row.joined
+
     async def _read_missed(
-        self, inbox: Subscription, head: int, positions: Mapping[str, Position]
+        self, inbox: Subscription, head: int, positions: Mapping[str, Position], *, back: bool
     ) -> None:
         """Read what the inbox has told since the device was here: of each conversation gained
-        meanwhile it has nothing, whatever the user's other devices have proved. Reads nothing
-        where the device has the whole inbox."""
-        after, head = inbox.position, max(head, inbox.head_seen)
+        meanwhile it has nothing, whatever the user's other devices have proved. With `back` also of
+        the last ones before: its connection may have ended between the inbox's entry and the
+        beginning of the subscription. Otherwise nothing is read where it has the whole inbox."""
+        after = max(0, inbox.position - LOOKED_BACK_ENTRIES) if back else inbox.position
+        head = max(head, inbox.head_seen)
         while after < head:
             page = await self._read_page(self._inbox, after)
             for name, joined in joinings(page.entries).items():
