@@ -91,12 +91,12 @@ class Authenticator:
         self._verified.clear()
 
     def issue_token(
-        self, user: str, ttl_seconds: int | None = None, token_id: str | None = None
+        self, user: str, ttl_seconds: int | None = None, mark: TokenMark | None = None
     ) -> tuple[str, int]:
-        """A token for `user`, and when it expires (milliseconds since 1970); by default after
-        `token_ttl_seconds`. Tokens with the same `token_id` are revoked together; by default it
-        is a new one. Raises `invalid_request` for an id that cannot be, or a time outside
-        1 second to 30 days."""
+        """A token for `user`, and when it expires (milliseconds since 1970): `ttl_seconds` from
+        now, by default `token_ttl_seconds`. Tokens with the same `mark` are revoked together; by
+        default it is a new one, issued now. Raises `invalid_request` for an id that cannot be, or
+        a time outside 1 second to 30 days."""
         ttl_seconds = self._token_ttl_seconds if ttl_seconds is None else ttl_seconds
         if not is_valid_id(user):
             raise QunxinError("invalid_request", detail="user: not a valid id")
@@ -105,12 +105,13 @@ class Authenticator:
         import jwt  # noqa: PLC0415 - what it stands on takes long, and most commands need no token
 
         now_ms = self._clock.now_ms()
+        mark = mark or TokenMark(new_token_id(), now_ms)
         expires = now_ms // 1000 + ttl_seconds
         claims = {
             "sub": user,
             "aud": self._audience,
-            "jti": token_id or new_token_id(),
-            "iat": now_ms / 1000,
+            "jti": mark.id,
+            "iat": mark.issued_at_ms / 1000,
             "exp": expires,
         }
         key = self._keys.signing

@@ -17,6 +17,7 @@ import msgspec
 from qunxin.clock import Clock, SystemClock
 from qunxin.engine import Engine
 from qunxin.engine.access import SYSTEM
+from qunxin.engine.tokens import TokenMark
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import Authenticator, new_token_id
 
@@ -88,14 +89,20 @@ class Session(msgspec.Struct, frozen=True):
 class SignIn:
     """Exchanges links for sessions and sessions for tokens. A session is a signed token for this
     door only, so it outlasts a restart and nothing of it is stored until it is revoked; an account
-    that may not act now gets nothing. A session keeps its id when its secret is replaced, and
-    gives it to every token, so one revocation ends all of them."""
+    that may not act now gets nothing. A session keeps its id and its time of issue when its
+    secret is replaced, and gives both to every token, so one revocation ends all of them: of all
+    that the user has, too, even where the session is being renewed at that moment."""
 
     def __init__(
-        self, engine: Engine, links: SignInLinks, tokens: Authenticator, sessions: Authenticator
+        self,
+        engine: Engine,
+        links: SignInLinks,
+        tokens: Authenticator,
+        sessions: Authenticator,
+        clock: Clock | None = None,
     ) -> None:
         self._engine = engine
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._links = links
         self._tokens = tokens
         self._sessions = sessions
@@ -117,7 +124,7 @@ class SignIn:
             user = (await self._engine.sign_in(account, None)).user
             if former is not None:
                 await self.end(former)
-            return self._session(user, new_token_id())
+            return self._session(user, TokenMark(new_token_id(), self._clock.now_ms()))
         except QunxinError:
             self._links.put_back(secret, link)
             raise
@@ -130,7 +137,7 @@ class SignIn:
         user = (await self._engine.sign_in(identity.user, identity.token)).user
         left_seconds = (identity.expires_at_ms - self._clock.now_ms()) / 1000
         kept = secret if left_seconds > SESSION_SECONDS / 2 else None
-        return self._session(user, identity.token.id, kept)
+        return self._session(user, identity.token, kept)
 
     async def end(self, secret: str) -> None:
         """Sign a browser out, durably: its session's secret is refused from now on, as are the
@@ -144,10 +151,10 @@ class SignIn:
             if error.code not in _NO_SESSION:
                 raise
 
-    def _session(self, user: str, id_: str | None, secret: str | None = None) -> Session:
-        token, expires = self._tokens.issue_token(user, token_id=id_)
+    def _session(self, user: str, mark: TokenMark, secret: str | None = None) -> Session:
+        token, expires = self._tokens.issue_token(user, mark=mark)
         if secret is None:
-            secret, _ = self._sessions.issue_token(user, SESSION_SECONDS, id_)
+            secret, _ = self._sessions.issue_token(user, SESSION_SECONDS, mark)
         limit = self._engine.settings.max_message_bytes
         return Session(secret, user, token, expires, limit)
 

@@ -1,0 +1,83 @@
+"""Links become sessions and sessions tokens, over a real store, by a clock that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from door_embedded import SETTINGS
+from gated_store import GatedStore
+
+from qunxin.brokers.local import LocalBroker
+from qunxin.engine import Engine
+from qunxin.errors import QunxinError
+from qunxin.gateways.auth import DEFAULT_AUDIENCE, Authenticator
+from qunxin.gateways.keyring import TokenKeys, new_key
+from qunxin.gateways.sign_in import SESSION_SECONDS, SignIn, SignInLinks, session_audience
+from qunxin.testing.clock import ManualClock
+
+
+class Door(NamedTuple):
+    """Where links are used, and what it stands on."""
+
+    clock: ManualClock
+    store: GatedStore
+    engine: Engine
+    tokens: Authenticator
+    links: SignInLinks
+    sign_in: SignIn
+
+    async def let_in(self, token: str) -> str:
+        """Whom a token lets in now."""
+        identity = await self.tokens.verify_token(token)
+        return (await self.engine.sign_in(identity.user, identity.token)).user
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    clock = ManualClock()
+    store = GatedStore(tmp_path / "对话.db", clock)
+    engine = Engine(store, LocalBroker(), settings=SETTINGS, clock=clock)
+    await engine.open()
+    key = new_key()
+    keys = TokenKeys(active=key.id, keys=(key,))
+    tokens = Authenticator(engine, keys, clock=clock)
+    audience = session_audience(DEFAULT_AUDIENCE)
+    sessions = Authenticator(engine, keys, audience=audience, clock=clock)
+    links = SignInLinks(clock)
+    sign_in = SignIn(engine, links, tokens, sessions, clock)
+    await engine.put_user("alice", name="爱丽丝 🍵")
+    yield Door(clock, store, engine, tokens, links, sign_in)
+    await engine.close()
+
+
+async def test_a_session_that_is_renewed_while_all_is_revoked(door: Door) -> None:
+    """It was found good before the revocation, and is exchanged after it: neither the token nor
+    the new secret lets anybody in."""
+    session = await door.sign_in.use_link(door.links.make("alice")[0], None, None)
+    door.clock.advance(SESSION_SECONDS * 1000 * 2 // 3)
+    gate = door.store.close_gate()
+    renewing = asyncio.create_task(door.sign_in.renew(session.secret))
+    await door.store.reached.wait()
+    await door.engine.revoke_tokens("alice")
+    door.clock.advance(1_000)
+    gate.set()
+    renewed = await renewing
+    assert renewed.secret != session.secret
+    with pytest.raises(QunxinError, match="token_revoked"):
+        await door.let_in(renewed.token)
+    with pytest.raises(QunxinError, match="token_revoked"):
+        await door.sign_in.renew(renewed.secret)
+
+
+async def test_a_session_lasts_as_long_as_it_is_renewed(door: Door) -> None:
+    """However long ago it was signed in; what it is exchanged for lives from the exchange on."""
+    session = await door.sign_in.use_link(door.links.make("alice")[0], None, None)
+    for _ in range(5):
+        door.clock.advance((SESSION_SECONDS - 1) * 1000)
+        session = await door.sign_in.renew(session.secret)
+        assert session.expires == door.clock.now_ms() + 3600 * 1000
+        assert await door.let_in(session.token) == "alice"
