@@ -311,7 +311,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 MAX_REVOKED_TOKENS: Final = 1_000
-"""Of one user, each by its id; more at once are revoked all together."""
+"""Of one user, each by its id. Beyond it the oldest gives way: see `RevokeTokens`."""
 
 
 class SignIn(msgspec.Struct, frozen=True):

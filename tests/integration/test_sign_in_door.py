@@ -17,6 +17,7 @@ from qunxin.errors import QunxinError
 from qunxin.gateways.auth import DEFAULT_AUDIENCE, Authenticator
 from qunxin.gateways.keyring import TokenKeys, new_key
 from qunxin.gateways.sign_in import SESSION_SECONDS, SignIn, SignInLinks, session_audience
+from qunxin.model import MAX_REVOKED_TOKENS
 from qunxin.testing.clock import ManualClock
 
 
@@ -81,3 +82,24 @@ async def test_a_session_lasts_as_long_as_it_is_renewed(door: Door) -> None:
         session = await door.sign_in.renew(session.secret)
         assert session.expires == door.clock.now_ms() + 3600 * 1000
         assert await door.let_in(session.token) == "alice"
+
+
+async def test_signing_out_is_never_refused(door: Door) -> None:
+    """Whoever holds a token of the user can revoke any number of ids that never were; a browser
+    is signed out all the same, and lets somebody else in."""
+    first, second = [
+        await door.sign_in.use_link(door.links.make("alice")[0], None, None) for _ in range(2)
+    ]
+    made_up = [f"编造的 🎭 {n}" for n in range(MAX_REVOKED_TOKENS)]
+    await asyncio.gather(*(door.engine.revoke_tokens("alice", one) for one in made_up))
+    assert await door.let_in(first.token) == "alice"
+    await door.engine.put_user("bob")
+    door.clock.advance(60_000)
+    bobs = await door.sign_in.use_link(door.links.make("bob")[0], None, None, first.secret)
+    assert await door.let_in(bobs.token) == "bob"
+    await door.sign_in.end(second.secret)
+    for ended in (first, second):
+        with pytest.raises(QunxinError, match="token_revoked"):
+            await door.let_in(ended.token)
+    alices = await door.sign_in.use_link(door.links.make("alice")[0], None, None)
+    assert await door.let_in(alices.token) == "alice"

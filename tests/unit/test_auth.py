@@ -12,8 +12,9 @@ import pytest
 
 from qunxin.engine import Engine
 from qunxin.engine.access import Caller, Scope
+from qunxin.engine.tokens import LEEWAY_SECONDS
 from qunxin.errors import QunxinError
-from qunxin.gateways.auth import LEEWAY_SECONDS, Authenticator
+from qunxin.gateways.auth import Authenticator
 from qunxin.gateways.keyring import TokenKeys, new_key
 
 NOW = 1_764_000_000

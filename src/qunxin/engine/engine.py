@@ -34,7 +34,7 @@ from qunxin.engine.results import Presence, SessionInfo
 from qunxin.engine.session import GAINS_AT_ONCE, Session
 from qunxin.engine.settings import EngineSettings
 from qunxin.engine.sink import CloseReason, Position, Sink
-from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark, sign_in
+from qunxin.engine.tokens import TokenMark, plan_revocation, sign_in
 from qunxin.engine.webhooks import WebhookOperations
 from qunxin.errors import QunxinError
 from qunxin.model import BROADCAST, Conversation, User
@@ -45,7 +45,6 @@ from qunxin.store.commands import (
     EndSessions,
     EraseUser,
     PutUser,
-    RevokeTokens,
     SweepErased,
 )
 from qunxin.store.results import Done
@@ -307,14 +306,12 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
         self, user: str, token: str | None = None, *, caller: Caller = SYSTEM
     ) -> None:
         """Refuse one token of `user` by its id, or all that were issued until now. On return it
-        is durable, and the sessions here that came with them have ended; other nodes follow."""
+        is durable, and the sessions here that came with them have ended; other nodes follow. Of a
+        user 1,000 ids are remembered: one more, and all that was issued until the oldest of them
+        was revoked is refused in its place."""
         operation = "token.revoke_all" if token is None else "token.revoke"
         check_access(caller, operation, about=user)
-        if token is not None and not 1 <= len(token) <= MAX_TOKEN_ID_LENGTH:
-            detail = f"id: 1 to {MAX_TOKEN_ID_LENGTH} characters"
-            raise QunxinError("invalid_request", detail=detail)
-        keep_until_ms = self.clock.now_ms() + MAX_TOKEN_SECONDS * 1000
-        await self.commit(RevokeTokens(check_id("user", user), token, keep_until_ms), caller)
+        await self.commit(plan_revocation(check_id("user", user), token), caller)
         self._end_those_with(user, token)
 
     def _end_those_with(self, user: str, token: str | None) -> None:

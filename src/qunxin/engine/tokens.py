@@ -11,10 +11,13 @@ import msgspec
 from qunxin.errors import QunxinError
 from qunxin.model import SignIn, User, UserState
 from qunxin.store import Store
+from qunxin.store.commands import RevokeTokens
 
 MAX_TOKEN_SECONDS = 30 * 24 * 3600
 """No token is accepted whose end is further away, so a revoked one need not be remembered
 longer."""
+LEEWAY_SECONDS = 5
+"""How far clocks may differ between who signs and who verifies."""
 MAX_TOKEN_ID_LENGTH = 128
 
 
@@ -24,6 +27,16 @@ class TokenMark(msgspec.Struct, frozen=True):
 
     id: str | None = None
     issued_at_ms: int = 0
+
+
+def plan_revocation(user: str, token: str | None) -> RevokeTokens:
+    """What refuses one token of `user` by its id, or all that were issued until now. One that is
+    good now can be so for `MAX_TOKEN_SECONDS`, and by another clock at either end of that."""
+    if token is not None and not 1 <= len(token) <= MAX_TOKEN_ID_LENGTH:
+        detail = f"id: 1 to {MAX_TOKEN_ID_LENGTH} characters"
+        raise QunxinError("invalid_request", detail=detail)
+    valid_seconds = MAX_TOKEN_SECONDS + 2 * LEEWAY_SECONDS
+    return RevokeTokens(user, token, valid_seconds * 1000, LEEWAY_SECONDS * 1000)
 
 
 async def sign_in(store: Store, user: str, token: TokenMark | None) -> User:

@@ -18,7 +18,12 @@ import msgspec
 from qunxin.clock import Clock, SystemClock
 from qunxin.engine import Engine
 from qunxin.engine.access import Caller
-from qunxin.engine.tokens import MAX_TOKEN_ID_LENGTH, MAX_TOKEN_SECONDS, TokenMark
+from qunxin.engine.tokens import (
+    LEEWAY_SECONDS,
+    MAX_TOKEN_ID_LENGTH,
+    MAX_TOKEN_SECONDS,
+    TokenMark,
+)
 from qunxin.errors import QunxinError
 from qunxin.gateways.keyring import TokenKeys
 from qunxin.model import MAX_INTEGER, is_valid_id
@@ -28,9 +33,6 @@ if TYPE_CHECKING:
 
 DEFAULT_AUDIENCE: Final = "qunxin"
 DEFAULT_TOKEN_SECONDS: Final = 3600
-LEEWAY_SECONDS: Final = 5
-"""How far clocks may differ between who signs and who verifies."""
-
 API_KEY_PREFIX: Final = "qx_"
 _MAX_TOKEN_LENGTH: Final = 4096
 _REQUIRED: Final = ("sub", "exp", "aud")

@@ -115,8 +115,8 @@ class SignIn:
         session with the secret `former`, which the browser had until now, has ended on return.
 
         Raises `unauthenticated` for a link that is not good, `invalid_request` where the id that
-        was chosen is taken, cannot be or is not the link's, what is wrong with an account that
-        may not act, and what `end` does; the link can be used again after all but the first.
+        was chosen is taken, cannot be or is not the link's, and what is wrong with an account
+        that may not act; the link can be used again after all but the first.
         """
         link = self._links.take(secret)
         try:
@@ -142,8 +142,8 @@ class SignIn:
     async def end(self, secret: str) -> None:
         """Sign a browser out, durably: its session's secret is refused from now on, as are the
         tokens it was exchanged for, and the live sessions that came with them have ended. One
-        that is none, or no longer, is at its end already. Raises `invalid_request` where too many
-        tokens of the user are revoked."""
+        that is none, or no longer, is at its end already. It is never refused for what was
+        revoked before."""
         try:
             identity = await self._sessions.verify_token(secret)
             await self._engine.revoke_tokens(identity.user, identity.token.id)

@@ -192,14 +192,24 @@ class EndSessions(msgspec.Struct, frozen=True):
 
 
 class RevokeTokens(msgspec.Struct, frozen=True):
-    """Refuse tokens of `user` from now on: the one with the id `token`, remembered until
-    `keep_until_ms`, or with None all that were issued up to this command's time. Appends
-    `sessions_ended` to the inbox, with the id as `token` where it is about one. Result: None.
-    Refused: `user_not_found`, `user_erased`, `invalid_request` (too many are remembered)."""
+    """Refuse tokens of `user` from now on: those with the id `token`, or with None all that were
+    issued up to this command's time. Appends `sessions_ended` to the inbox, with the id as `token`
+    where it is about one, and not where that one is revoked already. Result: None. Refused:
+    `user_not_found`, `user_erased`.
+
+    An id is remembered for as long as a token of it can be good: until it has run out, or
+    everything issued so early is refused. Of a user at most `MAX_REVOKED_TOKENS` are remembered.
+    One more, and the oldest is forgotten: all that was issued up to its revocation is refused in
+    its place.
+    """
 
     user: str
-    token: str | None = None
-    keep_until_ms: int = 0
+    token: str | None
+    valid_ms: int
+    """How long a token can be valid: always the same, since it is also told by this when an id
+    that is remembered was revoked."""
+    ahead_ms: int
+    """How far a token's time of issue may be ahead of the store's time."""
 
 
 class PutApiKey(msgspec.Struct, frozen=True):

@@ -68,9 +68,8 @@ async def make_history(chat: Chat) -> None:
     await chat.done(SetBlock("bo", "low", on=True))
     await chat.done(ChangeMember("tea", "bo", role=Role.ADMIN, muted=True))
     await chat.done(DissolveGroup("old"))
-    later = chat.clock.now_ms() + 60_000
-    await chat.done(RevokeTokens("ann", "丢了的手机", later))
-    await chat.done(RevokeTokens("bo"))
+    await chat.done(RevokeTokens("ann", "丢了的手机", 60_000, 0))
+    await chat.done(RevokeTokens("bo", None, 60_000, 0))
     await chat.move("bo", "group:tea", 4, 2)
     await chat.move("ann", "private:ann~bo", 1, 1)
 

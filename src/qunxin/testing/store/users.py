@@ -9,6 +9,20 @@ from qunxin.store.results import Done, GroupResult, UserResult
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, body_of, group_message, private_message
 
+VALID_MS, AHEAD_MS = 600_000, 5_000
+
+
+def revoke(user: str, token: str | None = None) -> RevokeTokens:
+    """Of tokens that are valid for ten minutes, signed by clocks that are five seconds ahead."""
+    return RevokeTokens(user, token, VALID_MS, AHEAD_MS)
+
+
+async def revocations(chat: Chat, user: str, *ids: str) -> tuple[int, set[str]]:
+    """From when on a user's tokens are good, and which of those ids are revoked."""
+    found = await chat.store.read_sign_in(user)
+    assert found is not None
+    return found.tokens_from, set(ids) & found.revoked
+
 
 class UserSuite(StoreBase):
     """What the contract says of accounts: put, erased, blocked, their sessions and tokens ended."""
@@ -190,55 +204,76 @@ class UserSuite(StoreBase):
         assert await chat.code(EndSessions("nobody")) == "user_not_found"
 
     async def test_a_revoked_token_is_remembered(self, chat: Chat) -> None:
-        """By its id, beside those revoked before; the inbox tells which one it is."""
+        """By its id, beside those revoked before; the inbox tells which one it is, once."""
         await chat.users("ann", "bo")
-        far = chat.clock.now_ms() + 60_000
-        first = await chat.done(RevokeTokens("ann", "令牌 🎫", far))
-        await chat.done(RevokeTokens("ann", "אסימון", far))
+        first = await chat.done(revoke("ann", "令牌 🎫"))
+        await chat.done(revoke("ann", "אסימון"))
         assert [(e.type, e.body) for e in first.entries] == [
             ("sessions_ended", {"token": "令牌 🎫"})
         ]
-        found = await chat.store.read_sign_in("ann")
-        assert found is not None
-        assert (found.user.user, found.tokens_from) == ("ann", 0)
-        assert found.revoked == {"令牌 🎫", "אסימון"}
-        other = await chat.store.read_sign_in("bo")
-        assert other is not None
-        assert other.revoked == frozenset()
+        again = await chat.done(revoke("ann", "令牌 🎫"))
+        assert (again.result, again.entries) == (None, ())
+        assert len(await chat.inbox("ann")) == 2
+        ids = ("令牌 🎫", "אסימון", "别的")
+        assert await revocations(chat, "ann", *ids) == (0, {"令牌 🎫", "אסימון"})
+        assert await revocations(chat, "bo", *ids) == (0, set())
         assert await chat.store.read_sign_in("nobody") is None
 
     async def test_revoking_all_tokens_takes_the_single_ones_along(self, chat: Chat) -> None:
-        """What was issued up to that very millisecond is refused; nothing else need be kept."""
+        """What was issued up to that very millisecond is refused. An id that was revoked a moment
+        ago is still remembered: of that one something may bear a later time, by another clock."""
         await chat.users("ann")
-        await chat.done(RevokeTokens("ann", "一", chat.clock.now_ms() + 60_000))
-        done = await chat.done(RevokeTokens("ann"))
+        await chat.done(revoke("ann", "早 🌅"))
+        chat.clock.advance(AHEAD_MS)
+        await chat.done(revoke("ann", "刚才"))
+        done = await chat.done(revoke("ann"))
         assert [(entry.type, entry.body) for entry in done.entries] == [("sessions_ended", {})]
-        found = await chat.store.read_sign_in("ann")
-        assert found is not None
-        assert (found.tokens_from, found.revoked) == (done.entries[0].time + 1, frozenset())
+        told = await revocations(chat, "ann", "早 🌅", "刚才")
+        assert told == (done.entries[0].time + 1, {"刚才"})
+
+    async def test_a_clock_that_is_set_back_lets_nothing_in(self, chat: Chat) -> None:
+        """What was refused stays so when all is revoked again at an earlier time, and an id that
+        is revoked again is remembered no shorter."""
+        await chat.users("ann")
+        first = await chat.done(revoke("ann"))
+        await chat.done(revoke("ann", "丢了 📱"))
+        chat.clock.advance(-60_000)
+        await chat.done(revoke("ann"))
+        await chat.done(revoke("ann", "丢了 📱"))
+        refused = (first.entries[0].time + 1, {"丢了 📱"})
+        assert await revocations(chat, "ann", "丢了 📱") == refused
+        chat.clock.advance(60_000 + VALID_MS - 1)
+        await chat.done(revoke("ann", "另一个"))
+        assert await revocations(chat, "ann", "丢了 📱") == refused
 
     async def test_revoked_tokens_have_a_bound(self, chat: Chat) -> None:
-        """Those that have run out make room; the same one again needs none."""
+        """One more than it takes is not refused: the oldest is forgotten, and all that was issued
+        until that was revoked, by whatever clock, is refused in its place. The same one again
+        needs no room, and those that have run out make some."""
         await chat.users("ann")
-        soon = chat.clock.now_ms() + 1_000
-        many = [RevokeTokens("ann", f"t{n}", soon) for n in range(MAX_REVOKED_TOKENS)]
-        for outcome in await chat.store.commit(many):
+        begun = chat.clock.now_ms()
+        await chat.done(revoke("ann", "最早的 🕰️"))
+        chat.clock.advance(1)
+        many = [f"t{n}" for n in range(MAX_REVOKED_TOKENS - 1)]
+        for outcome in await chat.store.commit([revoke("ann", one) for one in many]):
             assert isinstance(outcome, Done), outcome
-        assert await chat.code(RevokeTokens("ann", "one more", soon)) == "invalid_request"
-        await chat.done(RevokeTokens("ann", "t0", soon))
-        chat.clock.advance(2_000)
-        await chat.done(RevokeTokens("ann", "one more", soon + 60_000))
-        found = await chat.store.read_sign_in("ann")
-        assert found is not None
-        assert found.revoked == {"one more"}
+        chat.clock.advance(1)
+        await chat.done(revoke("ann", "t0"))
+        ids = ("最早的 🕰️", *many, "one more", "another")
+        assert await revocations(chat, "ann", *ids) == (0, {"最早的 🕰️", *many})
+        done = await chat.done(revoke("ann", "one more"))
+        assert [entry.body for entry in done.entries] == [{"token": "one more"}]
+        floor = begun + AHEAD_MS + 1
+        assert await revocations(chat, "ann", *ids) == (floor, {*many, "one more"})
+        chat.clock.advance(VALID_MS)
+        await chat.done(revoke("ann", "another"))
+        assert await revocations(chat, "ann", *ids) == (floor, {"another"})
 
     async def test_revoking_needs_an_account(self, chat: Chat) -> None:
         """None that was erased, either; and of it no token is remembered."""
         await chat.users("ann")
-        await chat.done(RevokeTokens("ann", "一", chat.clock.now_ms() + 60_000))
+        await chat.done(revoke("ann", "一"))
         await chat.done(EraseUser("ann"))
-        found = await chat.store.read_sign_in("ann")
-        assert found is not None
-        assert found.revoked == frozenset()
-        assert await chat.code(RevokeTokens("ann")) == "user_erased"
-        assert await chat.code(RevokeTokens("nobody", "一", 1)) == "user_not_found"
+        assert await revocations(chat, "ann", "一") == (0, set())
+        assert await chat.code(revoke("ann")) == "user_erased"
+        assert await chat.code(revoke("nobody", "一")) == "user_not_found"

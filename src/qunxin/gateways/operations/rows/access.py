@@ -39,7 +39,9 @@ ACCESS: Final = (
         chinese="吊销一个令牌",
         description=(
             "The token with that id (its claim `jti`) is refused from now on, and the sessions "
-            "that came with it end. A user without tokens of that id loses nothing."
+            "that came with it end. A user without tokens of that id loses nothing. Of a user "
+            "1,000 ids are remembered: one more, and in place of the oldest every token issued "
+            "before its revocation is refused."
         ),
         request=req.RevokeToken,
         response=res.TokensRevoked,
