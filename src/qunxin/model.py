@@ -315,13 +315,13 @@ MAX_REVOKED_TOKENS: Final = 1_000
 
 
 class SignIn(msgspec.Struct, frozen=True):
-    """What decides whether a valid token still lets its user in, in one snapshot."""
+    """What decides whether one valid token still lets its user in, in one snapshot."""
 
     user: User
     tokens_from: int
     """Tokens issued before it (milliseconds since 1970) are revoked."""
-    revoked: frozenset[str] = frozenset()
-    """Tokens that are revoked one by one, by their ids."""
+    revoked: bool = False
+    """Whether the token is revoked by its id."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):

@@ -16,8 +16,8 @@ class GatedStore(SqliteStore):
     gate: asyncio.Event | None = None
     reached: asyncio.Event
 
-    async def read_sign_in(self, user: str) -> SignIn | None:
-        found = await super().read_sign_in(user)
+    async def read_sign_in(self, user: str, token: str | None = None) -> SignIn | None:
+        found = await super().read_sign_in(user, token)
         await self._pass()
         return found
 

@@ -42,7 +42,7 @@ def plan_revocation(user: str, token: str | None) -> RevokeTokens:
 async def sign_in(store: Store, user: str, token: TokenMark | None) -> User:
     """The account, where it may act and `token` is not revoked. Raises `user_not_found`,
     `user_erased`, `user_suspended`, `token_revoked`."""
-    found = await store.read_sign_in(user)
+    found = await store.read_sign_in(user, token.id if token else None)
     if found is None:
         raise QunxinError("user_not_found", user=user)
     if found.user.state is not UserState.ACTIVE:
@@ -53,4 +53,4 @@ async def sign_in(store: Store, user: str, token: TokenMark | None) -> User:
 
 
 def _is_revoked(found: SignIn, token: TokenMark) -> bool:
-    return token.issued_at_ms < found.tokens_from or token.id in found.revoked
+    return found.revoked or token.issued_at_ms < found.tokens_from

@@ -114,8 +114,8 @@ class SqliteStore:
     async def read_user(self, user: str) -> User | None:
         return await self._read(lambda db: directory.read_user(db, user))
 
-    async def read_sign_in(self, user: str) -> SignIn | None:
-        return await self._read(lambda db: directory.read_sign_in(db, user))
+    async def read_sign_in(self, user: str, token: str | None = None) -> SignIn | None:
+        return await self._read(lambda db: directory.read_sign_in(db, user, token))
 
     async def read_group(self, group: str) -> Group | None:
         return await self._read(lambda db: directory.read_group(db, group))

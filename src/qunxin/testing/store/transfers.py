@@ -82,7 +82,7 @@ async def seen(store: Store) -> dict[str, Any]:
             page = await store.read_log(name, reader, limit=1_000)
             told[f"log {name} {reader}"] = msgspec.json.encode(page)
     for user in ("ann", "bo", "cy", "gone", "low"):
-        told[f"user {user}"] = await store.read_sign_in(user)
+        told[f"user {user}"] = await store.read_sign_in(user, "丢了的手机")
         told[f"list {user}"] = await store.list_conversations(user)
         told[f"blocked {user}"] = await store.list_blocked(user)
         told[f"cursor {user}"] = await store.read_cursor(user, "group:tea")

@@ -19,9 +19,11 @@ def revoke(user: str, token: str | None = None) -> RevokeTokens:
 
 async def revocations(chat: Chat, user: str, *ids: str) -> tuple[int, set[str]]:
     """From when on a user's tokens are good, and which of those ids are revoked."""
-    found = await chat.store.read_sign_in(user)
-    assert found is not None
-    return found.tokens_from, set(ids) & found.revoked
+    found = [await chat.store.read_sign_in(user, one) for one in (*ids, None)]
+    told = [one for one in found if one is not None and one.user.user == user]
+    *each, whole = told
+    assert not whole.revoked
+    return whole.tokens_from, {one for one, seen in zip(ids, each, strict=True) if seen.revoked}
 
 
 class UserSuite(StoreBase):
@@ -217,7 +219,7 @@ class UserSuite(StoreBase):
         ids = ("令牌 🎫", "אסימון", "别的")
         assert await revocations(chat, "ann", *ids) == (0, {"令牌 🎫", "אסימון"})
         assert await revocations(chat, "bo", *ids) == (0, set())
-        assert await chat.store.read_sign_in("nobody") is None
+        assert await chat.store.read_sign_in("nobody", "令牌 🎫") is None
 
     async def test_revoking_all_tokens_takes_the_single_ones_along(self, chat: Chat) -> None:
         """What was issued up to that very millisecond is refused. An id that was revoked a moment

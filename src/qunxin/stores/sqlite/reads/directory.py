@@ -31,9 +31,9 @@ from qunxin.stores.sqlite.readers import Reader
 
 _USER: Final = f"SELECT {USER_COLUMNS} FROM users u WHERE u.user = ?"  # noqa: S608
 _SIGN_IN: Final = f"""
-    SELECT {USER_COLUMNS}, u.tokens_from, (
-        SELECT json_group_array(token) FROM revoked_tokens r WHERE r.user = u.key
-    ) FROM users u WHERE u.user = ?
+    SELECT {USER_COLUMNS}, u.tokens_from, EXISTS (
+        SELECT 1 FROM revoked_tokens r WHERE r.user = u.key AND r.token = ?2
+    ) FROM users u WHERE u.user = ?1
 """  # noqa: S608
 _GROUP: Final = f"SELECT {GROUP_COLUMNS} FROM {GROUP_TABLES} WHERE c.name = ?"  # noqa: S608
 _USERS: Final = f"""
@@ -68,13 +68,13 @@ def read_user(reader: Reader, user: str) -> User | None:
     return None if row is None else user_from_row(row)
 
 
-def read_sign_in(reader: Reader, user: str) -> SignIn | None:
-    row = reader.row(_SIGN_IN, (user,))
+def read_sign_in(reader: Reader, user: str, token: str | None) -> SignIn | None:
+    row = reader.row(_SIGN_IN, (user, token))
     if row is None:
         return None
     *columns, tokens_from, revoked = row
     found = user_from_row(tuple(columns))
-    return SignIn(found, tokens_from, frozenset(msgspec.json.decode(revoked)))
+    return SignIn(found, tokens_from, bool(revoked))
 
 
 def read_group(reader: Reader, group: str) -> Group | None:
