@@ -148,6 +148,34 @@ async def test_whoever_comes_next_in_a_browser_ends_the_session_before(node: Htt
         assert (await browser.post("/session/token")).json()["user"] == "bob"
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        '{0}; prefs={{"theme": "dark"}}',
+        'prefs={{"theme":"dark"}}; {0}',
+        "a[b]=1; {0}; c=d",
+        "no pair; =;; {0};",
+        'a="; b=\\; {0}',
+        "主题=夜 🌙; {0}",
+        "x{0}; {0}; qunxin_session=others",
+        "q={0};{0}",
+    ],
+)
+async def test_a_session_among_the_cookies_of_others(node: HttpNode, around: str) -> None:
+    """Other programs on the same host set what they like; the session is found beside it, and
+    signing out ends it."""
+    async with _browser(node) as browser:
+        kept = _cookie(await _sign_in(node, browser)).value
+    cookies: Any = {"cookie": around.format(f"{COOKIE}={kept}").encode()}
+    async with _browser(node) as browser:
+        assert (await browser.post("/session/token", headers=cookies)).status_code == 200
+        browser.cookies.clear()
+        assert (await browser.delete("/session", headers=cookies)).status_code == 200
+        browser.cookies.clear()
+        left = await browser.post("/session/token", headers=cookies)
+        assert left.json()["code"] == "token_revoked"
+
+
 async def test_an_erased_account_can_be_signed_out(node: HttpNode) -> None:
     """Nothing of it is signed in any more; the cookie goes."""
     async with _browser(node) as browser:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import Annotated, Final
 
 import msgspec
@@ -122,11 +121,14 @@ def _decode(body: bytes) -> UseLink:
 
 
 def _cookie(exchange: Exchange) -> str | None:
-    try:
-        cookies = SimpleCookie(exchange.headers.get("cookie", ""))
-    except CookieError:
-        cookies = SimpleCookie()
-    return cookies[COOKIE].value if COOKIE in cookies else None
+    """The session's, whatever stands beside it. Python's own parser ends at the first pair that is
+    not as it should be, and those of others on this host often are not. Of two with this name the
+    first has the longer path (RFC 6265, 5.4)."""
+    for pair in exchange.headers.get("cookie", "").split(";"):
+        name, _, value = pair.partition("=")
+        if name.strip() == COOKIE:
+            return value.strip()
+    return None
 
 
 def _set_cookie(exchange: Exchange, value: str, seconds: int) -> Header:
