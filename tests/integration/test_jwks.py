@@ -25,6 +25,7 @@ from qunxin.gateways.jwks import (
     MAX_AGE_SECONDS,
     MAX_SET_BYTES,
     RETRY_SECONDS,
+    TOO_OLD_SECONDS,
     KeySet,
     fetch_bounded,
     open_key_set,
@@ -53,14 +54,20 @@ def key_set(*rows: dict[str, Any]) -> bytes:
 
 
 class Source:
-    """Where the keys are read from; fails while `text` is None."""
+    """Where the keys are read from; fails while `text` is None, answers while `gate` is set."""
 
     def __init__(self, *rows: dict[str, Any]) -> None:
         self.text: bytes | None = key_set(*rows)
         self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reached = asyncio.Event()
 
     async def fetch(self) -> bytes:
         self.asked += 1
+        if not self.gate.is_set():
+            self.reached.set()
+            await self.gate.wait()
         if self.text is None:
             raise ConnectionRefusedError
         return self.text
@@ -199,6 +206,45 @@ async def test_a_key_taken_out_of_the_set_comes_out_of_use(
                 await asyncio.sleep(0)
         clock.advance(int(RETRY_SECONDS * 1000))
         assert await refusal(verifier, signed(clock, "ES256", "gone")) == "unauthenticated"
+
+
+async def test_after_a_silence_the_set_is_read_before_it_is_used(
+    engine: Engine, clock: ManualClock
+) -> None:
+    """However long no token came, none with a key that was taken out meanwhile is accepted; all
+    that come at once wait for one reading, and one who gives up takes it from nobody."""
+    source = Source(jwk("ES256", "拿走了"), jwk("EdDSA", "还在"))
+    async with authenticator(engine, source, clock) as verifier:
+        await verifier.verify_token(signed(clock, "ES256", "拿走了"))
+        source.text = key_set(jwk("EdDSA", "还在"))
+        clock.advance(int(TOO_OLD_SECONDS * 1000) + 1)
+        source.gate.clear()
+        gone, kept = signed(clock, "ES256", "拿走了"), signed(clock, "EdDSA", "还在")
+        impatient = asyncio.create_task(verifier.verify_token(kept))
+        waiting = [asyncio.create_task(refusal(verifier, gone)) for _ in range(10)]
+        patient = asyncio.create_task(verifier.verify_token(kept))
+        await source.reached.wait()
+        assert not any(task.done() for task in (impatient, *waiting, patient))
+        impatient.cancel()
+        source.gate.set()
+        assert await asyncio.gather(*waiting) == ["unauthenticated"] * 10
+        assert (await patient).user == "alice"
+        assert source.asked == 2
+
+
+async def test_after_a_silence_the_last_good_set_stays_too(
+    engine: Engine, clock: ManualClock
+) -> None:
+    """Where its source fails; and it is not waited for again at once."""
+    source = Source(jwk("ES256", "还在 🗝️"))
+    async with authenticator(engine, source, clock) as verifier:
+        await verifier.verify_token(signed(clock, "ES256", "还在 🗝️"))
+        source.text = None
+        clock.advance(int(TOO_OLD_SECONDS * 1000) + 1)
+        for seconds in (60, 61):
+            token = signed(clock, "ES256", "还在 🗝️", exp=clock.now_ms() // 1000 + seconds)
+            assert (await verifier.verify_token(token)).user == "alice"
+        assert source.asked == 2
 
 
 @pytest.mark.parametrize(

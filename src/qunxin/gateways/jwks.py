@@ -1,9 +1,10 @@
 """Public keys of others who sign tokens for our users: a JSON Web Key Set (RFC 7517), in a file
 or behind a URL.
 
-The set is kept, and read again when it has aged and when a token names a key that is not in it;
-the latter at a bounded rate, since anybody can make up key ids. Where it cannot be read, the last
-good one stays in use.
+The set is kept, and read again when a token comes and it has aged: beside that, or first where no
+token came for so long that it is too old. It is read again, too, when a token names a key that is
+not in it; that at a bounded rate, since anybody can make up key ids. Where it cannot be read, the
+last good one stays in use.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ MAX_KEYS: Final = 100
 MIN_RSA_BITS: Final = 2048
 MAX_AGE_SECONDS: Final = 300.0
 """After so long the set is read again, so that a key taken out of it comes out of use."""
+TOO_OLD_SECONDS: Final = 2 * MAX_AGE_SECONDS
+"""After so long it is read again before it is used."""
 RETRY_SECONDS: Final = 10.0
 """Between two readings, whatever key ids are asked for."""
 FETCH_SECONDS: Final = 5.0
@@ -57,20 +60,25 @@ class KeySet:
         self._keys: dict[str, PublicKey] = {}
         self._reading: asyncio.Task[None] | None = None
         self._asked_at = -float("inf")
+        self._read_at = -float("inf")
+        """When the last reading that has ended was begun, whatever came of it."""
         self._failed = False
 
     async def close(self) -> None:
         await self._tasks.close()
 
     async def find(self, key_id: str) -> PublicKey:
-        """The key of that id; an aged set is read again beside that.
+        """The key of that id. An aged set is read again beside that; one that is too old, or was
+        not read yet, before it, at most `FETCH_SECONDS`, by one reading for all who wait.
 
         Raises `KeyError` where the set that was just read has none. Raises
         `token_keys_unavailable` where the set cannot be read, or was read so lately that it is
         not read again yet: the key may be a new one.
         """
-        key = self._keys.get(key_id)
-        if key is None:
+        if self._clock.monotonic() - self._read_at > TOO_OLD_SECONDS:
+            await asyncio.shield(self._read_again())
+            key = self._keys.get(key_id)
+        elif (key := self._keys.get(key_id)) is None:
             await self._read_for_unknown()
             key = self._keys.get(key_id)
         elif self._age() > MAX_AGE_SECONDS:
@@ -105,6 +113,7 @@ class KeySet:
             _log.warning("the token keys cannot be read, the last good ones stay: %r", error)
         finally:
             self._reading = None
+            self._read_at = self._asked_at
 
 
 _HTTP_ERRORS: Final = (
