@@ -165,6 +165,13 @@ def test_a_key_made_by_either_way_opens_the_server(
     assert before["key"] not in json.dumps(listed)
 
 
+def test_a_token_is_revoked_by_whatever_id_it_has(folder_cli: CommandLine) -> None:
+    """Others choose the ids of the tokens that they sign."""
+    folder_cli("user", "create", "alice")
+    for name in ("ab/cd+ef==", "令牌/🎫"):
+        assert folder_cli("token", "revoke", "alice", "--id", name)["id"] == name
+
+
 def test_a_token_from_the_command_line_is_accepted(
     server: ServerProcess, folder_cli: CommandLine
 ) -> None:

@@ -4,6 +4,7 @@ sessions that came with it end."""
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import jwt
 import pytest
@@ -96,6 +97,22 @@ async def test_http_refuses_a_revoked_token(engine: Engine) -> None:
         assert (await node.api.delete("/v1/users/alice/tokens")).json()["id"] is None
         refused = await node.api.get("/v1/users/alice", headers=kept)
         assert refused.json()["code"] == "token_revoked"
+
+
+@pytest.mark.parametrize("name", ["ab/cd+ef==", "/", "a//b/", "令牌/🎫?#%2F", " "])
+async def test_an_id_may_hold_what_paths_are_made_of(engine: Engine, name: str) -> None:
+    """Whoever issues tokens chooses their ids; each can be revoked over HTTP."""
+    await engine.put_user("alice")
+    async with http_node(engine) as node:
+        mark = TokenMark(name, engine.clock.now_ms())
+        lost, _ = node.authenticator.issue_token("alice", mark=mark)
+        path = f"/v1/users/alice/tokens/{quote(name, safe='')}"
+        assert (await node.api.delete(path)).json() == {"user": "alice", "id": name}
+        bearer = {"Authorization": f"Bearer {lost}"}
+        refused = await node.api.get("/v1/users/alice", headers=bearer)
+        assert refused.json()["code"] == "token_revoked"
+        empty = await node.api.delete("/v1/users/alice/tokens/")
+        assert empty.status_code == 400
 
 
 async def test_a_revocation_outlives_the_process(tmp_path: Path, engine: Engine) -> None:

@@ -255,6 +255,11 @@ class PageAction:
         return _Tagged(tag, (*page.headers, *own), page.body)
 
 
+_ROUTES: Final = {"/v1/users/{user}/tokens/{id}": "/v1/users/{user}/tokens/{id:path}"}
+"""The path whose last part may hold slashes, since others choose their tokens' ids: the `%2F` that
+a client sends has been decoded before the router looks."""
+
+
 def operation_routes(
     services: Services, authenticator: Authenticator, settings: HttpSettings
 ) -> Iterator[Route]:
@@ -269,7 +274,7 @@ def operation_routes(
         action = OperationAction(operation, services, authenticator, settings, gates)
         by_path.setdefault(operation.path, {})[operation.method] = action
     for path in sorted(by_path, key=lambda path: ("{" in path, path != "/v1/messages")):
-        yield Route(path, Endpoint(by_path[path], path))
+        yield Route(_ROUTES.get(path, path), Endpoint(by_path[path], path))
 
 
 def health_routes(
