@@ -1,12 +1,16 @@
-"""A SQLite store whose readings a test can hold back."""
+"""A SQLite store whose readings a test can hold back, and whose disk it can fill."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+from qunxin.errors import QunxinError
 from qunxin.model import ApiKey, SignIn
+from qunxin.store.commands import Command
 from qunxin.store.reads import LogPage
+from qunxin.store.results import Outcome
 from qunxin.stores.sqlite import SqliteStore
 
 
@@ -15,6 +19,13 @@ class GatedStore(SqliteStore):
 
     gate: asyncio.Event | None = None
     reached: asyncio.Event
+    full = False
+    """While it is set no transaction is carried out."""
+
+    async def commit(self, commands: Sequence[Command]) -> Sequence[Outcome]:
+        if self.full:
+            return [QunxinError("store_unavailable")] * len(commands)
+        return await super().commit(commands)
 
     async def read_sign_in(self, user: str, token: str | None = None) -> SignIn | None:
         found = await super().read_sign_in(user, token)

@@ -16,7 +16,7 @@ from qunxin.engine import Engine
 from qunxin.errors import QunxinError
 from qunxin.gateways.auth import DEFAULT_AUDIENCE, Authenticator
 from qunxin.gateways.keyring import TokenKeys, new_key
-from qunxin.gateways.sign_in import SESSION_SECONDS, SignIn, SignInLinks, session_audience
+from qunxin.gateways.sign_in import SESSION_SECONDS, Session, SignIn, SignInLinks, session_audience
 from qunxin.model import MAX_REVOKED_TOKENS
 from qunxin.testing.clock import ManualClock
 
@@ -103,3 +103,41 @@ async def test_signing_out_is_never_refused(door: Door) -> None:
             await door.let_in(ended.token)
     alices = await door.sign_in.use_link(door.links.make("alice")[0], None, None)
     assert await door.let_in(alices.token) == "alice"
+
+
+async def test_a_link_that_has_made_its_account_opens_it(door: Door) -> None:
+    """Where what comes after that fails, the link can be used again: for that account, and no
+    other."""
+    alices = await door.sign_in.use_link(door.links.make("alice")[0], None, None)
+    secret, _ = door.links.make(None)
+    gate = door.store.close_gate()
+    using = asyncio.create_task(door.sign_in.use_link(secret, "lin", "林 🌳", alices.secret))
+    await door.store.reached.wait()
+    door.store.full = True
+    gate.set()
+    with pytest.raises(QunxinError, match="store_unavailable"):
+        await using
+    door.store.full = False
+    with pytest.raises(QunxinError, match="the link is not for alice"):
+        await door.sign_in.use_link(secret, "alice", None, alices.secret)
+    assert await door.let_in(alices.token) == "alice"
+    lins = await door.sign_in.use_link(secret, "lin", "林 🌳", alices.secret)
+    assert await door.let_in(lins.token) == "lin"
+    assert (await door.engine.get_user("lin")).name == "林 🌳"
+    with pytest.raises(QunxinError, match="token_revoked"):
+        await door.let_in(alices.token)
+
+
+async def test_two_links_that_want_the_same_id(door: Door) -> None:
+    """One makes the account; to the other it exists, and is neither opened nor renamed."""
+    secrets = [door.links.make(None)[0] for _ in range(10)]
+    names = [f"{n} 号 🌳" for n in range(10)]
+    asked = zip(secrets, names, strict=True)
+    done = await asyncio.gather(
+        *(door.sign_in.use_link(secret, "lin", name) for secret, name in asked),
+        return_exceptions=True,
+    )
+    (won,) = (n for n, one in enumerate(done) if isinstance(one, Session))
+    refused = [one for one in done if isinstance(one, QunxinError)]
+    assert [one.facts["taken"] for one in refused] == [True] * 9
+    assert (await door.engine.get_user("lin")).name == names[won]

@@ -43,17 +43,19 @@ class DirectoryOperations(Core):
         *,
         name: str | None = None,
         state: UserState | str | None = None,
+        only_new: bool = False,
         caller: Caller = SYSTEM,
     ) -> UserPut:
-        """Create or update an account. On return it is durable; a suspension has ended the
-        user's sessions here and is on its way to other nodes. Raises `user_erased`."""
+        """Create or update an account; with `only_new` one that exists is left as it is. On return
+        it is durable; a suspension has ended the user's sessions here and is on its way to other
+        nodes. Raises `user_erased`."""
         check_access(caller, "user.put", about=user)
         if state is not None and not caller.is_key:
             raise QunxinError("forbidden", detail="only an API key may change the state")
         wanted = _convert("state", state, UserState)
         if wanted is UserState.ERASED:
             raise QunxinError("invalid_request", detail="state: active or suspended")
-        command = PutUser(check_id("user", user), _check_name(name), wanted)
+        command = PutUser(check_id("user", user), _check_name(name), wanted, only_new)
         result = _expect(await self.commit(command, caller), UserResult)
         return UserPut(result.user, result.created)
 

@@ -116,11 +116,13 @@ class SignIn:
 
         Raises `unauthenticated` for a link that is not good, `invalid_request` where the id that
         was chosen is taken, cannot be or is not the link's, and what is wrong with an account
-        that may not act; the link can be used again after all but the first.
+        that may not act; the link can be used again after all but the first, for the account that
+        it has made where it came so far.
         """
         link = self._links.take(secret)
         try:
             account = await self._account_of(link, user, name)
+            link = Link(account, link.expires_ms)
             user = (await self._engine.sign_in(account, None)).user
             if former is not None:
                 await self.end(former)
@@ -170,11 +172,8 @@ class SignIn:
         a log, and must not be worth more than an account without history."""
         if user is None:
             raise QunxinError("invalid_request", detail="user: missing")
-        try:
-            await self._engine.get_user(user, caller=SYSTEM)
-        except QunxinError as error:
-            if error.code != "user_not_found":
-                raise
-            return (await self._engine.put_user(user, name=name, caller=SYSTEM)).user.user
+        put = await self._engine.put_user(user, name=name, only_new=True, caller=SYSTEM)
+        if put.created:
+            return put.user.user
         detail = f"the account {user} exists; for a link to it: qunxin link {user}"
         raise QunxinError("invalid_request", detail=detail, taken=True)

@@ -37,6 +37,7 @@ class Fence(msgspec.Struct, frozen=True):
 
 class PutUser(msgspec.Struct, frozen=True):
     """Create or update; None leaves a field as it is. A new user is active, named by their id.
+    With `only_new` an account that exists is left as it is.
 
     Changing the state appends an `account` entry to the user's inbox. Result: `UserResult`.
     Refused: `user_erased`.
@@ -45,6 +46,7 @@ class PutUser(msgspec.Struct, frozen=True):
     user: str
     name: str | None = None
     state: UserState | None = None
+    only_new: bool = False
 
 
 class EraseUser(msgspec.Struct, frozen=True):

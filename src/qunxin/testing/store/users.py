@@ -71,6 +71,25 @@ class UserSuite(StoreBase):
         assert not done.result.created
         assert done.result.user.name == ""
 
+    async def test_only_new_leaves_what_exists(self, chat: Chat) -> None:
+        """Of two that want the same id one makes the account, and the other changes nothing of
+        it."""
+        both = [PutUser("lin", name=name, only_new=True) for name in ("林 🌳", "别人")]
+        first, second = await chat.store.commit(both)
+        assert isinstance(first, Done)
+        assert isinstance(second, Done)
+        user = await chat.store.read_user("lin")
+        assert user is not None
+        assert user.name == "林 🌳"
+        assert (first.result, second.result) == (UserResult(user, True), UserResult(user, False))
+        await chat.done(PutUser("lin", state=UserState.SUSPENDED))
+        await chat.done(PutUser("lin", state=UserState.ACTIVE, only_new=True))
+        found = await chat.store.read_user("lin")
+        assert found is not None
+        assert found.state is UserState.SUSPENDED
+        await chat.done(EraseUser("lin"))
+        assert await chat.code(PutUser("lin", only_new=True)) == "user_erased"
+
     async def test_integer_keys_name_one_thing_each(self, chat: Chat) -> None:
         """Users and groups draw their keys from one sequence below 2^53."""
         keys = []

@@ -20,6 +20,8 @@ def put_user(tx: Transaction, command: PutUser) -> Done:
         return Done(UserResult(_create(tx, command), created=True))
     if found.state is UserState.ERASED:
         raise QunxinError("user_erased", user=command.user)
+    if command.only_new:
+        return Done(UserResult(found, created=False))
     return _update(tx, found, command)
 
 
