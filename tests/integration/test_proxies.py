@@ -286,6 +286,17 @@ async def test_streams_are_not_held_back(site: Site, kind: str) -> None:
         await bob.until('"id":2')
 
 
+def test_the_page_may_sign_in_through_the_proxy(site: Site) -> None:
+    """On whatever port it is served: the node sees the `Host` that the page's origin has."""
+    place = f"{HOST}:{site.port}"
+    with httpx.Client(headers={"Host": place}, **site.http) as browser:
+        assert "群信" in browser.get("/").text
+        own = {"Origin": f"https://{place}", "Sec-Fetch-Site": "same-origin"}
+        assert browser.post("/session/token", headers=own).status_code == 204
+        other = {**own, "Origin": f"https://{HOST}:1"}
+        assert browser.post("/session/token", headers=other).status_code == 403
+
+
 def test_the_proxy_keeps_what_the_page_says(site: Site) -> None:
     """Large bodies go no further, and metrics are not for the public, however they are spelt."""
     with site.client() as client:
