@@ -151,6 +151,19 @@ async def test_groups_look_as_if_they_were_not(
         await _same(outsider, sends, "to", there, world.unused)
 
 
+async def test_naming_another_owner_tells_nothing(
+    door: HttpDoor, world: World, outsider: Outsider
+) -> None:
+    """Whoever would make a group for somebody else is refused alike where the id is free, where
+    it is taken, and where the group is dissolved."""
+    (gone,) = door.ids("gone")
+    await door.put_group(gone, owner=world.owner)
+    await door.dissolve(gone)
+    for there in (world.group, gone):
+        requests = {"group.put": {"owner": world.owner, "name": "群名 🫖"}}
+        await _same(outsider, requests, "group", there, world.unused)
+
+
 async def _conversations(door: HttpDoor, world: World) -> dict[str, str]:
     """Conversations that are there and none of the outsider's, each with one that is not."""
     first, second, third = sorted((world.owner, world.admin, world.member))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from http_node import http_node, raw_connection, serving
 
 import qunxin
 from qunxin.engine import Engine, EngineSettings
+from qunxin.engine.access import Caller
+from qunxin.errors import QunxinError
 from qunxin.gateways.client_limits import AddressSettings, ClientLimits
 from qunxin.gateways.http import HttpSettings
 from qunxin.gateways.websocket import HOLD_SECONDS
@@ -110,6 +112,61 @@ async def test_groups_and_invitations_are_limited(tmp_path: Path) -> None:
         owned = {"owner": "alice"}
         assert (await node.api.put("/v1/groups/k1", json=owned)).status_code == 201
         check_limited(await node.api.put("/v1/groups/k2", json=owned), "key_groups_per_hour")
+
+
+async def test_what_is_refused_uses_up_no_allowance(tmp_path: Path) -> None:
+    """Beyond the one quota nothing of the other is counted, what costs nothing is not refused to
+    whoever owes, and what is not valid is not counted."""
+    limits = {
+        "user_groups_per_hour": 2,
+        "user_invitations_per_hour": 3,
+        "user_sends_per_minute": 1,
+    }
+    async with engine_with(tmp_path, **limits) as engine:
+        alice, bob = Caller.as_user("alice"), Caller.as_user("bob")
+        invalid: list[Callable[[], Awaitable[object]]] = [
+            lambda: engine.put_group("茶", caller=alice),
+            lambda: engine.put_group("tea", name="两\n行", caller=alice),
+            lambda: engine.put_group("tea", members=["茶"], caller=alice),
+            lambda: engine.put_group("tea", history="所有", caller=alice),
+            lambda: engine.add_members("tea", ["bob", "茶"], caller=alice),
+            lambda: engine.send(
+                "private", "bob", sender="alice", text="喂 📞", require="都", caller=alice
+            ),
+        ]
+        for refused in invalid * 4:
+            assert await _refusal(refused()) == "invalid_request"
+        await engine.send("private", "bob", sender="alice", text="一条 ✉️", caller=alice)
+        await engine.put_group("tea", members=["bob", "nobody"], caller=alice)
+        for n in range(3):
+            more = engine.put_group(f"rice{n}", members=["bob", "carl"], caller=alice)
+            assert await _refusal(more) == "rate_limited"
+        assert (await engine.put_group("rice", caller=alice)).created
+        await engine.put_group("wine", members=["alice", "b1", "b2", "b3", "b4"], caller=bob)
+        assert (await engine.put_group("beer", caller=bob)).created
+
+
+async def test_trying_ids_counts_as_making_groups(tmp_path: Path) -> None:
+    """Beyond the allowance a stranger is refused alike, whether or not the id is taken; members
+    change their groups as they like."""
+    async with engine_with(tmp_path, user_groups_per_hour=3) as engine:
+        await engine.put_group("tea", owner="alice", members=["bob"])
+        await engine.put_user("mallory")
+        mallory, alice = Caller.as_user("mallory"), Caller.as_user("alice")
+        tried = [await _refusal(engine.put_group("tea", caller=mallory)) for _ in range(5)]
+        assert tried == ["group_not_found"] * 3 + ["rate_limited"] * 2
+        assert await _refusal(engine.put_group("free", caller=mallory)) == "rate_limited"
+        for n in range(9):
+            changed = await engine.put_group("tea", name=f"茶 {n} 🍵", caller=alice)
+            assert not changed.created
+        forbidden = engine.put_group("tea", name="我的", caller=Caller.as_user("bob"))
+        assert await _refusal(forbidden) == "forbidden"
+
+
+async def _refusal(asked: Awaitable[object]) -> str:
+    with pytest.raises(QunxinError) as refused:
+        await asked
+    return refused.value.code
 
 
 async def test_connections_of_one_user_are_limited(tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ def test_more_than_the_burst_is_given_to_a_full_bucket() -> None:
     assert buckets.take("a", 1, 21.0) == 0.0
 
 
+def test_nothing_is_given_to_whoever_owes() -> None:
+    """What costs nothing is not refused, and pays nothing back."""
+    buckets = Buckets(per_second=1, burst=10)
+    assert buckets.take("爱丽丝", 30, 0.0) == 0.0
+    assert buckets.take("爱丽丝", 0, 0.0) == 0.0
+    assert buckets.take("爱丽丝", 1, 0.0) == 21.0
+
+
 def test_what_is_charged_is_owed() -> None:
     """Refusals cost too, and who owes more than a burst has gone too far."""
     bucket = TokenBucket(per_second=2, burst=3, now=0.0)
@@ -91,6 +99,27 @@ def test_users_and_keys_have_quotas_of_their_own() -> None:
     assert _code(quotas, alice, Quota.GROUPS) is None
     clock.advance(30_000)
     assert _code(quotas, alice, Quota.SENDS) is None
+
+
+def test_several_quotas_are_counted_together_or_not_at_all() -> None:
+    """Whichever of them is used up, of the others nothing is gone."""
+    clock = ManualClock()
+    quotas = _quotas(clock, user_groups_per_hour=2, user_invitations_per_hour=3)
+    alice = Caller.as_user("爱丽丝")
+
+    def both(invited: int) -> Any:
+        try:
+            quotas.take_all(alice, {Quota.GROUPS: 1, Quota.INVITATIONS: invited})
+        except QunxinError as error:
+            return error.facts["quota"]
+        return None
+
+    assert both(2) is None
+    assert [both(2) for _ in range(5)] == ["user_invitations_per_hour"] * 5
+    assert both(0) is None
+    assert both(1) == "user_groups_per_hour"
+    assert _code(quotas, alice, Quota.INVITATIONS) is None
+    assert _code(quotas, alice, Quota.INVITATIONS)[2] == {"quota": "user_invitations_per_hour"}
 
 
 def limits(**settings: Any) -> ClientLimits:

@@ -18,13 +18,19 @@ class TokenBucket:
 
     def take(self, amount: float, now: float) -> float:
         """Take `amount` and give 0.0, or take nothing and give the seconds until it can be
-        taken. More than the burst is given by a full bucket, and owed."""
+        taken. More than the burst is given by a full bucket, and owed; nothing is always given."""
+        seconds = self.wait(amount, now)
+        if not seconds:
+            self._tokens -= amount
+        return seconds
+
+    def wait(self, amount: float, now: float) -> float:
+        """The seconds until `take` would give `amount`, 0.0 where it would now."""
         self._fill(now)
         wanted = min(amount, self._burst)
-        if self._tokens < wanted:
-            return (wanted - self._tokens) / self._per_second
-        self._tokens -= amount
-        return 0.0
+        if wanted <= 0 or self._tokens >= wanted:
+            return 0.0
+        return (wanted - self._tokens) / self._per_second
 
     def charge(self, now: float) -> bool:
         """Take one, even if it is not there: then it is owed, and False."""
@@ -79,3 +85,7 @@ class Buckets:
     def take(self, name: str, amount: float, now: float) -> float:
         """As a bucket's `take`; always 0.0 where there is no limit."""
         return 0.0 if self._burst <= 0 else self.of(name, now).take(amount, now)
+
+    def wait(self, name: str, amount: float, now: float) -> float:
+        """As a bucket's `wait`; always 0.0 where there is no limit."""
+        return 0.0 if self._burst <= 0 else self.of(name, now).wait(amount, now)

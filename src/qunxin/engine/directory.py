@@ -121,20 +121,18 @@ class DirectoryOperations(Core):
         caller: Caller = SYSTEM,
     ) -> GroupPut:
         """Create a group, or update the settings given. Owner and members count at creation
-        only; members without an account are named in the results, grade partial. Raises
+        only; members without an account are named in the results, grade partial. A user's own
+        token may name nobody else as the owner, whether or not the group is there. Raises
         `group_dissolved`, `user_not_found` (the owner), `group_full`."""
         check_id("group", group)
-        existing = await self.store.read_group(group)
-        creating = existing is None
-        if creating and caller.user is not None and owner is None:
-            owner = caller.user
-        operation = "group.create" if creating else "group.update"
-        check_access(caller, operation, about=owner if creating else None)
-        if creating and owner is None:
+        check_access(caller, "group.create", about=owner)
+        creating = await self.store.read_group(group) is None
+        if not creating:
+            check_access(caller, "group.update")
+        elif owner is None and caller.user is None:
             raise QunxinError("invalid_request", detail="owner: a new group needs one")
-        if creating:
-            self.quotas.take(caller, Quota.GROUPS)
-            self.quotas.take(caller, Quota.INVITATIONS, len(members))
+        elif owner is None:
+            owner = caller.user
         command = PutGroup(
             group,
             name=_check_name(name),
@@ -147,8 +145,17 @@ class DirectoryOperations(Core):
             fence=fence(caller, "group.update", acting),
             limit=self.settings.max_group_members,
         )
+        if creating or await self._is_stranger(caller, group):
+            invited = len(command.members)
+            self.quotas.take_all(caller, {Quota.GROUPS: 1, Quota.INVITATIONS: invited})
         result = _expect(await self.commit(command, caller, group), GroupResult)
         return GroupPut(result.group, result.created, _grade(result.results), result.results)
+
+    async def _is_stranger(self, caller: Caller, group: str) -> bool:
+        """Whether the group is hidden from `caller`, to whom a creation is then refused. That
+        counts as one: else whoever has used up the allowance could try ids without end, and see by
+        the refusal which are taken."""
+        return caller.user is not None and not await self.was_member(group, caller.user)
 
     async def get_group(
         self, group: str, *, acting: str | None = None, caller: Caller = SYSTEM
@@ -216,7 +223,6 @@ class DirectoryOperations(Core):
         """Add up to 10,000 users as one entry. On return each of them misses nothing with a
         later position. Those without an account are named, grade partial."""
         check_access(caller, "member.add")
-        self.quotas.take(caller, Quota.INVITATIONS, len(users))
         command = AddMembers(
             check_id("group", group),
             self._check_users(users),
@@ -224,6 +230,7 @@ class DirectoryOperations(Core):
             fence=fence(caller, "member.add", acting),
             limit=self.settings.max_group_members,
         )
+        self.quotas.take(caller, Quota.INVITATIONS, len(command.users))
         return _change(group, await self.commit(command, caller, group))
 
     async def remove_member(

@@ -69,6 +69,7 @@ class MessageOperations(Core):
             conversation = spec.strategy.plan(to, sender)
             encoded = check_content(text, content, self.settings.max_message_bytes)
             _check_key(key, sender)
+            wanted = _check_require(require)
             limited = self._over_quota(caller)
             if limited is not None and key is None:
                 raise limited
@@ -81,7 +82,7 @@ class MessageOperations(Core):
                 content=encoded,
                 key=key,
                 digest=None if key is None else content_digest(encoded),
-                require=_check_require(require),
+                require=wanted,
                 hint=None if group is None else self.member_cache.hint(group),
                 repeat_only=limited is not None,
             )

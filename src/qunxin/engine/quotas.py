@@ -7,6 +7,7 @@ memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -47,19 +48,28 @@ class Quotas:
         }
 
     def take(self, caller: Caller, quota: Quota, amount: int = 1) -> None:
-        """Count `amount`. Raises `rate_limited`, having counted nothing, with the time after
-        which it will pass and the setting that says so."""
+        """Count `amount`; as `take_all`."""
+        self.take_all(caller, {quota: amount})
+
+    def take_all(self, caller: Caller, amounts: Mapping[Quota, int]) -> None:
+        """Count all of `amounts`. Raises `rate_limited`, having counted nothing of any, with the
+        time after which the first that is refused will pass and the setting that says so."""
         if caller.key_id == SYSTEM.key_id:
             return
-        counters = self._counters[quota]
-        buckets = counters.of_keys if caller.is_key else counters.of_users
         name = caller.user or caller.key_id or ""
-        seconds = buckets.take(name, amount, self._clock.monotonic())
-        if seconds:
-            kind = "key" if caller.is_key else "user"
-            raise QunxinError(
-                "rate_limited", retry_after=max(0.1, round(seconds, 1)), quota=f"{kind}_{quota}"
-            )
+        now = self._clock.monotonic()
+        for quota, amount in amounts.items():
+            seconds = self._buckets(caller, quota).wait(name, amount, now)
+            if seconds:
+                kind = "key" if caller.is_key else "user"
+                after = max(0.1, round(seconds, 1))
+                raise QunxinError("rate_limited", retry_after=after, quota=f"{kind}_{quota}")
+        for quota, amount in amounts.items():
+            self._buckets(caller, quota).take(name, amount, now)
+
+    def _buckets(self, caller: Caller, quota: Quota) -> Buckets:
+        counters = self._counters[quota]
+        return counters.of_keys if caller.is_key else counters.of_users
 
 
 def _buckets(limit: int, seconds: int) -> Buckets:
