@@ -201,10 +201,20 @@ async def test_private_messages_and_blocks(tea: HttpNode) -> None:
     assert (refused.status_code, refused.json()["code"]) == (403, "blocked")
     assert (await tea.api.get("/v1/users/bob/blocks")).json()["blocked"] == ["alice"]
     assert (await tea.api.delete("/v1/users/bob/blocks/alice")).json()["on"] is False
+    assert (await tea.api.get("/v1/users/bob/blocks")).json()["blocked"] == []
     sent = await tea.api.post("/v1/messages", json=private)
     assert sent.json()["conversation"] == "private:alice~bob"
     page = await tea.api.get("/v1/conversations/private:alice~bob/entries", params={"as": "bob"})
     assert page.json()["entries"][0]["from"] == "alice"
+
+
+async def test_whom_nobody_blocks_is_a_refusal(tea: HttpNode) -> None:
+    """An account that was never made or is erased blocks nobody, and is not said to."""
+    await tea.api.put("/v1/users/bob/blocks/alice")
+    await tea.api.delete("/v1/users/bob")
+    for user, status, code in (("nobody", 404, "user_not_found"), ("bob", 410, "user_erased")):
+        refused = await tea.api.get(f"/v1/users/{user}/blocks")
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
 
 
 async def test_a_user_acts_as_themself_only(tea: HttpNode) -> None:

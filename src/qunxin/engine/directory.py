@@ -101,9 +101,12 @@ class DirectoryOperations(Core):
         await self.commit(command, caller)
 
     async def blocks(self, user: str, *, caller: Caller = SYSTEM) -> tuple[str, ...]:
-        """Whom `user` has blocked, sorted."""
+        """Whom `user` has blocked, sorted. Raises `user_not_found` or `user_erased`."""
         check_access(caller, "user.blocks", about=user)
-        return await self.store.list_blocked(check_id("user", user))
+        blocked = await self.store.list_blocked(check_id("user", user))
+        if not blocked:
+            await self.find_account(user)
+        return blocked
 
     # --- groups ------------------------------------------------------------------------------
 
