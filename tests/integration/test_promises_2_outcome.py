@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,6 +12,9 @@ from door_embedded import EmbeddedDoor
 from door_http import HttpDoor
 from door_realtime import RealtimeDoor
 from doors import Door, Refusal, is_message, text_of
+
+from qunxin.engine.access import Caller
+from qunxin.errors import QunxinError
 
 KEY = "早安-🌅-صباح"
 
@@ -189,3 +193,32 @@ async def test_promise_2_a_refused_neighbour_disturbs_nobody(embedded: EmbeddedD
     refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     assert [getattr(error, "code", error) for error in refused] == ["not_a_member"] * 30
     assert len(await _texts(embedded, f"group:{tea}")) == 60
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [QunxinError("overloaded"), QunxinError("store_unavailable"), RuntimeError("读不到 💥")],
+)
+async def test_promise_2_a_fault_after_the_commit_is_not_the_outcome(
+    embedded: EmbeddedDoor, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """A message that stands has its receipt, though the store cannot be asked any more what its
+    sender may know of whom it does not reach; then they are shown what anybody may."""
+    alice, bob, gone = await embedded.users("alice", "bob", "gone")
+    tea = await embedded.group("tea", alice, bob, gone)
+    await embedded.suspend(gone)
+
+    async def failing(*_: object) -> None:
+        raise fault
+
+    engine = embedded.engine
+    sending: dict[str, Any] = {"sender": alice, "key": KEY, "caller": Caller.as_user(alice)}
+    monkeypatch.setattr(engine.store, "read_member", failing)
+    receipt = await engine.send("group", tea, text="在吗 👀", **sending)
+    again = await engine.send("group", tea, text="在吗 👀", **sending)
+    monkeypatch.undo()
+    assert again == msgspec.structs.replace(receipt, duplicate=True)
+    assert [(one.user, one.reason) for one in receipt.unreachable] == [(gone, "unavailable")]
+    assert await _texts(embedded, receipt.conversation) == ["在吗 👀"]
+    told = await engine.send("group", tea, text="在吗 👀", **sending)
+    assert [(one.user, one.reason) for one in told.unreachable] == [(gone, "suspended")]

@@ -89,7 +89,7 @@ class Core:
         member = await self.store.read_member(group, caller.user) if group else None
         if member is not None and member.role >= Role.ADMIN:
             return named
-        return tuple(msgspec.structs.replace(u, reason=veiled(u.reason)) for u in named)
+        return veiled_all(named)
 
     async def check_role(self, caller: Caller, operation: str, group: str, acting: str | None) -> (
         Member | None
@@ -116,6 +116,11 @@ class Core:
 def veiled(reason: Reason) -> Reason:
     """What plain members are shown in place of a reason."""
     return Reason.UNAVAILABLE if reason in (Reason.SUSPENDED, Reason.BLOCKED) else reason
+
+
+def veiled_all(named: tuple[Unreachable, ...]) -> tuple[Unreachable, ...]:
+    """What plain members are shown in place of these."""
+    return tuple(msgspec.structs.replace(one, reason=veiled(one.reason)) for one in named)
 
 
 def _as_unreachable(user: str) -> QunxinError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
@@ -9,7 +10,15 @@ import msgspec
 from qunxin.engine.access import SYSTEM, Caller, acting_user, check_access
 from qunxin.engine.catchup import fill_hidden, last_readable
 from qunxin.engine.content import check_content, check_key, content_digest
-from qunxin.engine.core import Core, check_conversation, check_id, check_limit, group_of, veiled
+from qunxin.engine.core import (
+    Core,
+    check_conversation,
+    check_id,
+    check_limit,
+    group_of,
+    veiled,
+    veiled_all,
+)
 from qunxin.engine.membership import MemberCache
 from qunxin.engine.message_types import check_message_type
 from qunxin.engine.quotas import Quota
@@ -25,11 +34,14 @@ from qunxin.model import (
     MessageType,
     Require,
     Role,
+    Unreachable,
 )
 from qunxin.store.commands import MoveCursors, Post, Recall
 from qunxin.store.reads import ConversationRow, LedgerPage, LogPage
 from qunxin.store.results import Posted
 from qunxin.store.results import Recalled as RecallResult
+
+_log = logging.getLogger("qunxin.engine")
 
 MAX_PAGE = 1_000
 
@@ -119,9 +131,6 @@ class MessageOperations(Core):
         reach = result.reach
         if group is not None:
             self.member_cache.compare(group, reach)
-        named = reach.named
-        if named and caller.user is not None:
-            named = await self.shown_reasons(named, caller, group)
         return Receipt(
             conversation=str(conversation),
             position=result.position,
@@ -131,9 +140,22 @@ class MessageOperations(Core):
             membership_version=reach.membership_version,
             members=reach.members,
             unreachable_count=reach.unreachable_count,
-            unreachable=named,
+            unreachable=await self._reasons(reach.named, caller, group),
             duplicate=result.duplicate,
         )
+
+    async def _reasons(
+        self, named: tuple[Unreachable, ...], caller: Caller, group: str | None
+    ) -> tuple[Unreachable, ...]:
+        """The reasons as `caller` may see them. The message stands, so nothing that fails here may
+        be told as its outcome: then the reasons stay veiled."""
+        try:
+            return await self.shown_reasons(named, caller, group)
+        except QunxinError as error:
+            _log.warning("the reasons of a receipt stay veiled: %s", error.code)
+        except Exception:  # noqa: BLE001  a defect: logged whole, and the outcome is told
+            _log.exception("the reasons of a receipt stay veiled")
+        return veiled_all(named)
 
     async def recall(
         self,
