@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from door_embedded import SETTINGS, EmbeddedDoor
-from doors import At, Door, positions_of, text_of
+from doors import At, Door, Refusal, positions_of, text_of
 
 
 async def test_promise_8_who_was_away_gets_everything(door: Door) -> None:
@@ -85,6 +85,62 @@ async def test_promise_8_pages_cover_every_position(door: Door, history: str) ->
     visible = {text_of(e) for e in await door.read_all(f"group:{tea}", bob)}
     assert ("之前 0" in visible) == (history == "full")
     assert {"在 🍵", "又在 🍵"} <= visible
+
+
+async def test_promise_8_pages_between_two_positions_end(door: Door) -> None:
+    """Read forwards below a bound: each position once, and an end, also where the bound is above
+    the head, where nothing lies between, and where the reader is no longer there."""
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice, bob)
+    for n in range(5):
+        await door.send("group", tea, alice, f"第 {n} 杯 🍵")
+    await door.remove(tea, bob)
+    await door.send("group", tea, alice, "外")
+    for reader, head in ((alice, 8), (bob, 7)):
+        for after, before in ((0, 6), (2, 5), (3, 4), (0, 8), (0, 9), (4, 1_000), (8, 1_000)):
+            last = max(after, min(before - 1, head))
+            for limit in (1, 2, 100):
+                covered = await _covered(door, f"group:{tea}", reader, after, before, limit)
+                assert covered == list(range(after + 1, last + 1)), (reader, after, before, limit)
+
+
+async def _covered(
+    door: Door, conversation: str, reader: str, after: int, before: int, limit: int
+) -> list[int]:
+    """The positions of all pages above `after` and below `before`."""
+    covered: list[int] = []
+    following: int | None = after
+    while following is not None:
+        fields = {"after": following, "before": before, "limit": limit}
+        page = await door.page(conversation, reader, **fields)
+        assert page.entries or page.next_after is None
+        covered += positions_of(page.entries)
+        assert page.through == (covered[-1] if covered else after)
+        following = page.next_after
+    return covered
+
+
+@pytest.mark.parametrize(("after", "before"), [(9, 4), (4, 4)])
+async def test_promise_8_nothing_lies_below_where_one_stands(
+    door: Door, after: int, before: int
+) -> None:
+    """Such a range is a mistake, and no page can say truthfully how far it goes."""
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice, bob)
+    await door.send("group", tea, alice, "喝茶 🍵")
+    with pytest.raises(Refusal) as refused:
+        await door.page(f"group:{tea}", bob, after=after, before=before)
+    assert refused.value.code == "invalid_request"
+
+
+async def test_promise_8_a_page_below_a_position_leads_on(door: Door) -> None:
+    """Backwards: what stands just below, and where the rest begins."""
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice, bob)
+    for n in range(5):
+        await door.send("group", tea, alice, f"{n} 🍵")
+    page = await door.page(f"group:{tea}", bob, before=4, limit=2)
+    assert (positions_of(page.entries), page.through, page.next_after) == ([2, 3], 3, 3)
 
 
 @pytest.mark.parametrize("wrong", ["another epoch", "beyond the head"])

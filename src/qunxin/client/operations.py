@@ -44,8 +44,8 @@ class Operations(ABC):
         before: int | None = None,
         limit: int = 100,
     ) -> EntriesPage:
-        """Entries above `after`, oldest first, or the newest below `before`, in ascending order
-        either way. Recalled messages come without content."""
+        """Entries above `after`, or the newest below `before`, or with both those between them,
+        from `after` on; in ascending order always. Recalled messages come without content."""
         with self.recalls.during() as recalls:
             page = await self.call(
                 "conversation.entries",

@@ -202,18 +202,19 @@ class MessageOperations(Core):
         caller: Caller = SYSTEM,
     ) -> EntriesPage:
         """A page of a log as `reader` may see it (a key without one sees all), ascending, hidden
-        ranges explicit. With `after` the first entries above it; else the last ones below
-        `before`, or below the end. Raises `conversation_not_found`; to keys `group_not_found` and
-        `not_a_member`."""
+        ranges explicit. With `after` the first entries above it, and with both only those below
+        `before`, which must be the higher; else the last ones below `before`, or below the end.
+        Raises `conversation_not_found`; to keys `group_not_found` and `not_a_member`."""
         check_access(caller, "conversation.entries", about=reader)
         found = check_conversation(conversation)
         check_limit(limit, MAX_PAGE)
+        _check_range(after, before)
         reading = caller.user if caller.user is not None else reader
         page = await self.store.read_log(
             conversation,
             reading,
-            after=0 if after is None else _check_position(after, lowest=0),
-            before=None if before is None else _check_position(before),
+            after=after or 0,
+            before=before,
             limit=limit,
             newest=after is None,
         )
@@ -229,10 +230,10 @@ class MessageOperations(Core):
         end = page.head if all_ else last_readable(page)
         bound = end if before is None else min(end, before - 1)
         if after is None:
-            through = bound
+            through, last = bound, end
             start = page.entries[0].position - 1 if page.entries else through
         else:
-            through = min(page.through, bound)
+            through, last = min(page.through, bound), bound
             start = after
         visible = tuple(e for e in page.entries if e.position <= through)
         filled = fill_hidden(conversation, visible, start, through) if through > start else ()
@@ -242,7 +243,7 @@ class MessageOperations(Core):
             entries=filled,
             through=max(through, start if after is not None else 0),
             head=end,
-            next_after=through if through < end else None,
+            next_after=through if through < last else None,
             intervals=page.intervals,
         )
 
@@ -360,6 +361,15 @@ def _check_position(value: Any, lowest: int = 1) -> int:
     if not valid:
         raise QunxinError("invalid_request", detail=f"position: {lowest} to {MAX_INTEGER}")
     return int(value)
+
+
+def _check_range(after: int | None, before: int | None) -> None:
+    if after is not None:
+        _check_position(after, lowest=0)
+    if before is not None:
+        _check_position(before)
+    if after is not None and before is not None and before <= after:
+        raise QunxinError("invalid_request", detail="before: above after")
 
 
 def _check_require(value: Require | str | None) -> Require | None:

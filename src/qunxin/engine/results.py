@@ -41,7 +41,8 @@ class EntriesPage(msgspec.Struct, frozen=True):
     """Entries in ascending order, ranges that the reader may not see as `hidden` entries.
 
     Together they cover every position from the first to `through`. `next_after` is what to ask
-    with for the following page, None at the head (or, for a former member, at their leaving).
+    with for the following page, None at the head (or, for a former member, at their leaving) and,
+    where both `after` and `before` were asked for, at the last position below `before`.
     """
 
     conversation: str

@@ -329,7 +329,15 @@ class ReadEntries(Request, frozen=True):
     ) = None
     before: (
         Annotated[
-            int, Meta(ge=1, le=MAX_INTEGER, description="Entries below this position, the newest.")
+            int,
+            Meta(
+                ge=1,
+                le=MAX_INTEGER,
+                description=(
+                    "Entries below this position: the newest, or with `after`, which must be "
+                    "lower, those between the two."
+                ),
+            ),
         ]
         | None
     ) = None

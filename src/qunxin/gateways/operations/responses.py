@@ -139,7 +139,8 @@ class EntryList(msgspec.Struct, frozen=True):
     that together they cover every position up to `through`.
 
     `head` is the last position that this reader may know of. `next_after` is the `after` of the
-    following page, null at the head.
+    following page, null at the head and, where both `after` and `before` were given, at the last
+    position below `before`.
     """
 
     conversation: str

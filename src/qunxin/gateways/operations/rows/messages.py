@@ -102,8 +102,8 @@ MESSAGES: Final = (
         chinese="读取会话消息",
         description=(
             "With `after`: onward from there; with `before`: what stands just below it; with "
-            "neither: the newest. Always in ascending order. What the reader may not see comes "
-            "as `hidden` ranges."
+            "both: onward from the one to the other; with neither: the newest. Always in ascending "
+            "order. What the reader may not see comes as `hidden` ranges."
         ),
         request=req.ReadEntries,
         response=res.EntryList,
