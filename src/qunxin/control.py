@@ -31,6 +31,8 @@ a server that is starting or stopping."""
 _RETRY_SECONDS: Final = 0.05
 _NO_SERVER: Final = ("store_unavailable", "outcome_unknown")
 """Nobody listens at a socket that a killed server left behind, or the server ends just now."""
+MAX_PAGE: Final = 1_000
+"""What a list gives at once."""
 _FACTS_SECONDS: Final = 5.0
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 
@@ -63,12 +65,13 @@ class Control:
                 return None
             raise
 
-    async def pages(self, operation: str, rows: str, limit: int, **fields: Any) -> list[Any]:
-        """Up to `limit` of the list named `rows`, page by page."""
+    async def pages(
+        self, operation: str, rows: str, limit: int, *, cursor: str | None = None, **fields: Any
+    ) -> list[Any]:
+        """Up to `limit` of the list named `rows`, page by page, from `cursor` on."""
         found: list[Any] = []
-        cursor = None
         while len(found) < limit:
-            part = min(limit - len(found), 1_000)
+            part = min(limit - len(found), MAX_PAGE)
             page = await self.call(operation, cursor=cursor, limit=part, **fields)
             found += page[rows]
             cursor = page["next_cursor"]

@@ -122,6 +122,25 @@ def test_the_ledger_is_shown(cli: CommandLine) -> None:
     assert "Recalled at 5" in cli.run("deliveries", "group:tea", "4").out
 
 
+@pytest.mark.parametrize("per_page", [1, 2, 3])
+def test_the_ledger_is_read_page_by_page(
+    folder_cli: CommandLine, monkeypatch: pytest.MonkeyPatch, per_page: int
+) -> None:
+    """Whatever a page holds: everybody once, up to the limit, with the counts of the first."""
+    for module in ("qunxin.control", "qunxin.cli.deliveries"):
+        monkeypatch.setattr(f"{module}.MAX_PAGE", per_page)
+    folder_cli.fill([])
+    others = ["carol", "dave", "erin"]
+    for user in others:
+        folder_cli("user", "create", user)
+    folder_cli("group", "add", "tea", *others)
+    folder_cli("send", "group", "tea", "早 🌅", "--from", "alice")
+    for limit in (0, 1, 2, 3, 4, 5):
+        ledger = folder_cli("deliveries", "group:tea", "3", "--limit", str(limit))
+        assert ledger["counts"] == {"queued": 4, "delivered": 0, "read": 0, "unreachable": 0}
+        assert [row["user"] for row in ledger["deliveries"]] == ["bob", *others][:limit]
+
+
 def test_lists_are_for_keys_with_their_scope(
     server: ServerProcess, folder_cli: CommandLine
 ) -> None:

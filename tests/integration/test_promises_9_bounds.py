@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -12,8 +15,11 @@ import pytest
 from door_embedded import SETTINGS, EmbeddedDoor
 from door_http import HttpDoor
 from door_realtime import RealtimeDoor
-from doors import PATIENCE_SECONDS, Device, Door, Json
+from doors import PATIENCE_SECONDS, Device, Door, Json, text_of
 
+from qunxin.engine.access import Caller
+from qunxin.store.reads import LedgerPage
+from qunxin.stores.sqlite.reads import ledger
 from serving import ServerProcess
 
 LARGE = "大" * 20_000
@@ -205,3 +211,59 @@ async def test_promise_9_a_message_over_the_limit_is_refused_whole(door: Door) -
     device = await door.device(bob)
     await device.reach(following.conversation, following.position)
     assert device.messages(following.conversation)[-2:] == [largest, "小 🐜"]
+
+
+class SlowLedgers:
+    """Ledgers that the store's readers are at until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.under_way = 0
+        self._read = ledger.list_deliveries
+        self._lock = threading.Lock()
+        self._go = threading.Event()
+        monkeypatch.setattr(ledger, "list_deliveries", self._wait_and_read)
+
+    def _wait_and_read(self, *asked: Any) -> LedgerPage | None:
+        with self._lock:
+            self.under_way += 1
+        self._go.wait()
+        return self._read(*asked)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+@pytest.fixture
+def slow_ledgers(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowLedgers]:
+    slow = SlowLedgers(monkeypatch)
+    yield slow
+    slow.let_go()
+
+
+@pytest.mark.parametrize(("askers", "under_way"), [(1, 1), (4, 2)])
+async def test_promise_9_embedded_ledgers_leave_a_reader_free(
+    embedded: EmbeddedDoor, slow_ledgers: SlowLedgers, askers: int, under_way: int
+) -> None:
+    """While some ask again and again for ledgers that take long, everybody else reads on: of one
+    person one is read at a time, and two in all."""
+    people = await embedded.users("alice", "bob", "eve", "mallory")
+    tea = await embedded.group("tea", *people)
+    sent = await embedded.send("group", tea, people[0], "谁看到了？ 👀")
+    for user in people[1:]:
+        await embedded.change_member(tea, user, role="admin")
+    name, position = sent.conversation, sent.position
+    asking = [
+        asyncio.create_task(embedded.engine.deliveries(name, position, caller=Caller.as_user(user)))
+        for _ in range(20)
+        for user in people[:askers]
+    ]
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while slow_ledgers.under_way < under_way:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            read = await embedded.read_all(name, people[1])
+        assert text_of(read[position - 1]) == "谁看到了？ 👀"
+        assert slow_ledgers.under_way == under_way
+    finally:
+        slow_ledgers.let_go()
+    assert {sum(page.counts.values()) for page in await asyncio.gather(*asking)} == {3}

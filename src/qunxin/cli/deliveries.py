@@ -8,7 +8,7 @@ from cyclopts import App
 
 from qunxin.cli.common import Common, run_on_folder
 from qunxin.cli.output import Output
-from qunxin.control import Control
+from qunxin.control import MAX_PAGE, Control
 from qunxin.model import DeliveryState
 
 app = App(name="deliveries")
@@ -44,10 +44,19 @@ def deliveries(
     """
 
     async def work(control: Control, output: Output) -> None:
-        fields = {"conversation": conversation, "position": position, "state": state}
+        fields: dict[str, Any] = {
+            "conversation": conversation,
+            "position": position,
+            "state": state,
+        }
         async with output.patience("Reading the ledger …"):
-            first = await control.call("message.deliveries", limit=1, **fields)
-            rows = await control.pages("message.deliveries", "deliveries", limit, **fields)
+            part = max(1, min(limit, MAX_PAGE))
+            first = await control.call("message.deliveries", limit=part, **fields)
+            rows = first["deliveries"][: max(0, limit)]
+            if first["next_cursor"] is not None:
+                fields["cursor"] = first["next_cursor"]
+                more = limit - len(rows)
+                rows += await control.pages("message.deliveries", "deliveries", more, **fields)
         facts = {"counts": first["counts"], "recalled": first["recalled"], "deliveries": rows}
         output.table(
             facts,

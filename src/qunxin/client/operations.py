@@ -75,7 +75,8 @@ class Operations(ABC):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Ledger:
-        """Who got a message: for its author, and for owners and admins."""
+        """Who got a message, a page at a time, counted on the first: for its author, and for owners
+        and admins."""
         return await self.call(
             "message.deliveries",
             Ledger,

@@ -58,9 +58,9 @@ class EntryList(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """Who got a message: `counts` of the whole audience but the sender, and one page of it.
-    `recalled`: the message was recalled at that position, and the states are those of the
-    tombstone."""
+    """Who got a message: one page of the whole audience but the sender, and on the first page,
+    the one without a cursor, `counts` of all; on the others they are empty. `recalled`: the message
+    was recalled at that position, and the states are those of the tombstone."""
 
     counts: dict[DeliveryState, int]
     deliveries: tuple[Delivery, ...]

@@ -24,6 +24,7 @@ from qunxin.engine.core import check_id, check_limit
 from qunxin.engine.cursors import CursorBuffer
 from qunxin.engine.directory import DirectoryOperations
 from qunxin.engine.fanout import Fanout
+from qunxin.engine.gate import ReadGate
 from qunxin.engine.keyring import KeyOperations
 from qunxin.engine.live import Live
 from qunxin.engine.membership import MemberCache
@@ -100,6 +101,7 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
         self.cursors = CursorBuffer(self.committer, self.settings.cursor_flush_seconds)
         self.member_cache = MemberCache(store, self.tasks, self.settings.member_cache_groups)
         self.quotas = Quotas(self.settings, self.clock)
+        self.gate = ReadGate()
         self._broker = broker
         self._sessions: dict[str, dict[str, Session]] = {}
         self._session_count = 0

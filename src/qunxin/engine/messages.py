@@ -19,6 +19,7 @@ from qunxin.engine.core import (
     veiled,
     veiled_all,
 )
+from qunxin.engine.gate import ReadGate
 from qunxin.engine.membership import MemberCache
 from qunxin.engine.message_types import check_message_type
 from qunxin.engine.quotas import Quota
@@ -50,6 +51,7 @@ class MessageOperations(Core):
     """What is said, taken back, read and accounted for."""
 
     member_cache: MemberCache
+    gate: ReadGate
 
     async def send(
         self,
@@ -258,8 +260,10 @@ class MessageOperations(Core):
         acting: str | None = None,
         caller: Caller = SYSTEM,
     ) -> LedgerPage:
-        """The ledger of one message: counts over the whole audience, and a page of it. It never
-        claims a delivery that did not happen; it may lag by a few seconds."""
+        """The ledger of one message: a page of its audience by integer key and, without a
+        `cursor`, counts over all of it; with one they are empty. It never claims a delivery that
+        did not happen; it may lag by a few seconds. Of each caller one is read at a time; raises
+        `overloaded` where too many wait."""
         check_access(caller, "message.deliveries", about=acting)
         found = check_conversation(conversation)
         check_limit(limit, MAX_PAGE)
@@ -267,8 +271,16 @@ class MessageOperations(Core):
         wanted = _check_state(state)
         actor = acting_user(caller, acting)
         full = actor is None or await self._check_ledger(found, position, actor)
-        page = await self.store.list_deliveries(
-            conversation, position, state=wanted, cursor=cursor, limit=limit
+        page = await self.gate.run(
+            caller,
+            lambda: self.store.list_deliveries(
+                conversation,
+                position,
+                state=wanted,
+                cursor=cursor,
+                limit=limit,
+                counted=cursor is None,
+            ),
         )
         if page is None:
             raise QunxinError("entry_not_found")

@@ -49,7 +49,8 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class LedgerPage(msgspec.Struct, frozen=True):
-    """Counts over the whole audience but the sender, and one page of it by integer key."""
+    """Counts over the whole audience but the sender, empty where it was not counted, and one page
+    of it by integer key."""
 
     counts: dict[DeliveryState, int]
     deliveries: tuple[Delivery, ...]

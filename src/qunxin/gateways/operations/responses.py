@@ -154,8 +154,9 @@ class EntryList(msgspec.Struct, frozen=True):
 
 class Ledger(msgspec.Struct, frozen=True):
     """Who got a message. `counts` covers the whole audience but the sender, whatever state was
-    asked for. `recalled`: the message was recalled at that position, and `delivered` and `read`
-    mean that a device has passed the tombstone."""
+    asked for; on the pages after the first, those with a `cursor`, it is empty. `recalled`: the
+    message was recalled at that position, and `delivered` and `read` mean that a device has passed
+    the tombstone."""
 
     counts: dict[DeliveryState, int]
     deliveries: tuple[Delivery, ...]

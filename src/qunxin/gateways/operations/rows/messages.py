@@ -82,8 +82,9 @@ MESSAGES: Final = (
         chinese="消息送达明细",
         description=(
             "For every member but the sender: `queued`, `delivered` (a device proved it), `read` "
-            "or `unreachable`, with counts over all. It may lag by seconds and never claims a "
-            "delivery that did not happen."
+            "or `unreachable`; on the first page, the one without `cursor`, with counts over all. "
+            "It may lag by seconds and never claims a delivery that did not happen. Of each user "
+            "and each key one ledger is read at a time, and too many that wait are `overloaded`."
         ),
         request=req.ListDeliveries,
         response=res.Ledger,
