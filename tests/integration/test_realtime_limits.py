@@ -17,6 +17,7 @@ from realtime_client import (
     PING,
     TEA,
     TEXT,
+    ProtobufClient,
     RawClient,
     RealtimeNode,
     frame,
@@ -311,6 +312,21 @@ async def test_commands_that_hold_too_much_together_are_refused(engine: Engine) 
             assert 0 < len(refused) < 10
             assert set(refused) == {1301}
         assert (await alice.call(publish={"channel": TEA, "data": {"text": "轻"}}))["publish"] == {}
+
+
+@pytest.mark.parametrize("kind", [RawClient, ProtobufClient])
+async def test_lines_that_are_longer_than_what_they_ask_are_refused_too(
+    engine: Engine, kind: type[RawClient]
+) -> None:
+    """Every byte of a command counts while it waits, not those of messages alone."""
+    async with tea_node(engine, max_pending_bytes=256 * 1024) as node:
+        bob = await kind.open(node.port)
+        await bob.connect(node.token("bob"))
+        token = "撑" * 20_000
+        bob.send(*[{"id": 100 + i, "refresh": {"token": token}} for i in range(10)])
+        replies = [await bob.reply(100 + i) for i in range(10)]
+        assert [reply["error"]["code"] for reply in replies] == [1001] * 4 + [1301] * 6
+        assert (await bob.call(ping={}))["ping"] == {}
 
 
 async def test_a_half_open_upgrade_leaves_nothing(engine: Engine, backend: Any) -> None:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from qunxin.model import MAX_INTEGER
 from qunxin.wire.frames import (
+    MAX_CHANNELS,
     MAX_DEPTH,
     MAX_LINES,
     BadLine,
+    Nothing,
     decode_any,
     decode_command,
     encode_error,
@@ -115,6 +117,19 @@ def test_what_is_no_command_says_whom_to_answer(line: bytes, number: int) -> Non
     assert isinstance(found, BadLine)
     assert found.id == number
     assert found.detail
+
+
+def test_a_connect_of_too_many_headers_is_refused() -> None:
+    """While it waits to be let in each of them takes far more memory than its text."""
+    for count, is_taken in ((MAX_CHANNELS, True), (MAX_CHANNELS + 1, False)):
+        found = decode({"id": 5, "connect": {"headers": {f"茶{n}": "" for n in range(count)}}})
+        assert isinstance(found, BadLine) is not is_taken
+
+
+def test_of_a_ping_nothing_is_kept() -> None:
+    found = decode({"id": 5, "ping": {f"茶{n}": WORDS for n in range(1_000)}})
+    assert not isinstance(found, BadLine)
+    assert found[1].ping == Nothing()
 
 
 @given(st.binary(max_size=400))

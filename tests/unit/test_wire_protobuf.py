@@ -27,7 +27,7 @@ from qunxin.wire.frames import BadLine
 from qunxin.wire.framing import WEBSOCKET_PROTOBUF
 from qunxin.wire.messages import MessageAssembler, Opcode
 from qunxin.wire.protobuf import PROTOBUF, decode_command, split_messages
-from qunxin.wire.session import A_PONG, TooLarge
+from qunxin.wire.session import A_PONG, Received, TooLarge
 
 ROOT = Path(__file__).parents[2]
 WORDS = "早安 👩\u200d👩\u200d👧 مرحبا \u202eabc\u202c\u2028\n"
@@ -183,7 +183,8 @@ def test_a_message_is_read_piece_by_piece() -> None:
     )
     assert pong is A_PONG
     assert last is A_PONG
-    assert command[0] == "ping"
+    assert isinstance(command, Received)
+    assert (command.kind, command.size) == ("ping", len(parts[0]))
     assert isinstance(too_large, TooLarge)
     assert (too_large.id, too_large.size) == (300, len(parts[1]))
     assert isinstance(bad, BadLine)

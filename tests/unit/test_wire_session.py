@@ -32,6 +32,7 @@ from qunxin.wire.session import (
     KINDS,
     OutstandingPing,
     ProtocolSession,
+    Received,
     State,
     TooLarge,
     Verdict,
@@ -95,6 +96,22 @@ def test_a_session_from_connect_to_its_end() -> None:
     assert {session.judge(kind) for kind in KINDS} == {Verdict.IGNORE}
 
 
+def test_the_first_command_is_connect_and_no_second_one_waits_beside_it() -> None:
+    """What SDKs write behind `connect`, before they know whether they are admitted, waits."""
+    session: ProtocolSession[str] = ProtocolSession()
+    for kind in set(KINDS) - {"connect"}:
+        assert session.receive(kind) is codes.CONNECT_FIRST
+    assert session.receive("connect") is None
+    assert session.judge("connect") is Verdict.HANDLE
+    assert session.receive("connect") is codes.ALREADY_CONNECTED
+    for kind in set(KINDS) - {"connect"}:
+        assert session.receive(kind) is None
+    session.state = State.CONNECTED
+    assert {session.receive(kind) for kind in KINDS} == {None}
+    session.close()
+    assert {session.receive(kind) for kind in KINDS} == {None}
+
+
 def test_a_refused_client_is_not_listened_to() -> None:
     session: ProtocolSession[str] = ProtocolSession()
     session.state = State.REFUSED
@@ -128,8 +145,8 @@ def test_a_message_is_read_line_by_line() -> None:
     pong, command, large, bad, last = lines
     assert pong is A_PONG
     assert last is A_PONG
-    assert isinstance(command, tuple)
-    assert command[0] == "ping"
+    assert isinstance(command, Received)
+    assert (command.kind, command.size) == ("ping", len(b'{"id":1,"ping":{}}'))
     assert isinstance(large, TooLarge)
     assert (large.id, large.size) == (3, len(long.encode()))
     assert isinstance(bad, BadLine)

@@ -162,26 +162,21 @@ class Commands:
     # --- connecting --------------------------------------------------------------------------
 
     async def _connect(self, session: RealtimeSession, command: Command) -> None:
-        """Admit the client, or refuse it and let it leave: SDKs close by themselves."""
+        """Admit the client, or refuse it and let it leave."""
         request = command.connect or Connect()
         try:
             identity = await self._tokens.verify_token(request.token)
             data = _connect_data(request.data)
             positions = self._read_connect(session, request, data)
             entered = await self._enter(session, request, identity, positions)
-        except QunxinError:
-            self._let_leave(session)
+        except Exception:
+            session.let_leave()
             raise
         if not session.open:
             await entered.close()
             return
         entered.ask_comings(_asked_comings(request, data))
         self._welcome(session, command.id, entered, identity)
-
-    def _let_leave(self, session: RealtimeSession) -> None:
-        if session.protocol.state is State.NEW:
-            session.protocol.state = State.REFUSED
-            session.extend_deadline()
 
     def _read_connect(
         self, session: RealtimeSession, request: Connect, data: ConnectData

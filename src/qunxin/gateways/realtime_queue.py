@@ -14,6 +14,7 @@ from typing import Any
 
 from qunxin.tasks import TaskSet
 from qunxin.wire.frames import Command
+from qunxin.wire.session import Received
 
 Handle = Callable[[str, Command], Coroutine[Any, Any, None]]
 
@@ -25,10 +26,10 @@ def is_send(kind: str, command: Command) -> bool:
     return kind == "publish" or (command.rpc is not None and command.rpc.method == _SEND)
 
 
-def weight(command: Command) -> int:
-    """The bytes that the command holds."""
-    carrier = command.rpc or command.publish
-    return 0 if carrier is None else memoryview(carrier.data).nbytes
+def _weight(line: Received) -> int:
+    """What counts of a command. Of `connect` there is never more than one, with a bound of its own:
+    what an SDK sends right behind it is not refused for its length."""
+    return 0 if line.kind == "connect" else line.size
 
 
 async def _nothing(_kind: str, _command: Command) -> None:
@@ -36,9 +37,9 @@ async def _nothing(_kind: str, _command: Command) -> None:
 
 
 class CommandQueue:
-    """At most `max_pending` wait, at most `max_sends` messages are under way, and all together
-    hold `max_bytes`, or one command that is larger. `handle` must not raise; what has been begun
-    is never cancelled, since it may have been accepted."""
+    """At most `max_pending` wait, at most `max_sends` messages are under way, and the lines of all
+    together, but for `connect`, are `max_bytes` long, or there is one that is longer. `handle` must
+    not raise; what has been begun is never cancelled, since it may have been accepted."""
 
     __slots__ = (
         "_bytes",
@@ -61,23 +62,24 @@ class CommandQueue:
         self._max_sends = max_sends
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._waiting: deque[tuple[str, Command]] = deque()
+        self._waiting: deque[Received] = deque()
         self._sends: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
 
-    def add(self, kind: str, command: Command) -> bool:
-        """Take a command; False where too many wait already."""
-        size = weight(command)
+    def add(self, line: Received) -> bool:
+        """Take a command; False where too many wait already, or too long ones."""
+        size = _weight(line)
         if self._bytes and self._bytes + size > self._max_bytes:
             return False
-        if self._runner is None and len(self._sends) < self._max_sends and is_send(kind, command):
+        is_next = self._runner is None and len(self._sends) < self._max_sends
+        if is_next and is_send(line.kind, line.command):
             self._bytes += size
-            self._start_send(kind, command)
+            self._start_send(line)
             return True
         if len(self._waiting) >= self._max_pending:
             return False
         self._bytes += size
-        self._waiting.append((kind, command))
+        self._waiting.append(line)
         if self._runner is None:
             self._runner = self._tasks.start("commands", self._run())
         return True
@@ -96,28 +98,28 @@ class CommandQueue:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                kind, command = self._waiting[0]
-                if is_send(kind, command):
+                line = self._waiting[0]
+                if is_send(line.kind, line.command):
                     if len(self._sends) >= self._max_sends:
                         await asyncio.wait(self._sends, return_when=asyncio.FIRST_COMPLETED)
                 elif self._sends:
                     await asyncio.wait(self._sends)
                 if self._waiting:
-                    await self._begin(*self._waiting.popleft())
+                    await self._begin(self._waiting.popleft())
         finally:
             self._runner = None
 
-    async def _begin(self, kind: str, command: Command) -> None:
-        if is_send(kind, command):
-            self._start_send(kind, command)
+    async def _begin(self, line: Received) -> None:
+        if is_send(line.kind, line.command):
+            self._start_send(line)
             return
-        await self._handle(kind, command)
-        self._bytes -= weight(command)
+        await self._handle(line.kind, line.command)
+        self._bytes -= _weight(line)
 
-    def _start_send(self, kind: str, command: Command) -> None:
-        task = self._tasks.start("send", self._handle(kind, command))
+    def _start_send(self, line: Received) -> None:
+        task = self._tasks.start("send", self._handle(line.kind, line.command))
         self._sends.add(task)
-        size = weight(command)
+        size = _weight(line)
 
         def done(task: asyncio.Task[None]) -> None:
             self._sends.discard(task)

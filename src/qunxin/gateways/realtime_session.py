@@ -23,9 +23,9 @@ from qunxin.gateways.realtime_views import encode_comings, subscription_view
 from qunxin.gateways.realtime_writer import Pending, Writer
 from qunxin.wire import codes
 from qunxin.wire.codes import Disconnect
-from qunxin.wire.frames import BadLine, Command
+from qunxin.wire.frames import BadLine
 from qunxin.wire.messages import MessageAssembler, Opcode
-from qunxin.wire.session import Line, Pong, ProtocolSession, State, TooLarge
+from qunxin.wire.session import Line, Pong, ProtocolSession, Received, State, TooLarge
 
 _log = logging.getLogger("qunxin.realtime")
 
@@ -235,10 +235,23 @@ class RealtimeSession:
             self.refuse(line.id, QunxinError("invalid_request", detail=line.detail))
         elif isinstance(line, TooLarge):
             self.refuse(line.id, QunxinError("message_too_large", size=line.size, limit=limit))
+        else:
+            self._take_command(line, allowed)
+
+    def _take_command(self, line: Received, allowed: bool) -> None:
+        """Have it wait for its turn, unless it ends the connection or is refused at once."""
+        ending = self.protocol.receive(line.kind)
+        if ending is not None:
+            self.disconnect(ending)
         elif self._gateway.closing:
-            self.refuse(line[1].id, QunxinError("shutting_down"))
-        elif not allowed or not self.commands.add(*line):
-            self._refuse_rate(line[1])
+            self._refuse_line(line, QunxinError("shutting_down"))
+        elif line.kind != "connect" and line.size > self._gateway.settings.max_line_bytes:
+            limit = self._gateway.settings.max_line_bytes
+            error = QunxinError("message_too_large", size=line.size, limit=limit)
+            self._refuse_line(line, error)
+        elif not allowed or not self.commands.add(line):
+            seconds = max(0.1, round(self.budget.seconds_to_next, 3))
+            self._refuse_line(line, QunxinError("rate_limited", retry_after=seconds))
 
     def _charge(self, now: float) -> bool:
         """Count one command or idle frame; far too many end the connection."""
@@ -248,9 +261,10 @@ class RealtimeSession:
             self.disconnect(codes.TOO_MANY_COMMANDS)
         return False
 
-    def _refuse_rate(self, command: Command) -> None:
-        seconds = max(0.1, round(self.budget.seconds_to_next, 3))
-        self.refuse(command.id, QunxinError("rate_limited", retry_after=seconds))
+    def _refuse_line(self, line: Received, error: QunxinError) -> None:
+        self.refuse(line.command.id, error)
+        if line.kind == "connect":
+            self.let_leave()
 
     # --- replies -----------------------------------------------------------------------------
 
@@ -298,9 +312,10 @@ class RealtimeSession:
         self._plan_check()
 
     def _take_pong(self) -> None:
-        if self.protocol.state is not State.CONNECTED:
-            if self.protocol.state is State.NEW:
-                self.disconnect(codes.CONNECT_FIRST)
+        if self.protocol.state is State.NEW:
+            self.disconnect(codes.CONNECT_FIRST)
+            return
+        if self.protocol.state is State.REFUSED:
             return
         ping = self.protocol.pong()
         if isinstance(ping, Disconnect):
@@ -354,9 +369,12 @@ class RealtimeSession:
         elif self.protocol.state is State.CONNECTED:
             self._sweep_ping(now - self._last_ping)
 
-    def extend_deadline(self) -> None:
-        """Give a client whose `connect` was refused the time to read that and leave."""
-        self.deadline = self._gateway.now() + self._gateway.settings.connect_timeout_seconds
+    def let_leave(self) -> None:
+        """Listen no more to a client whose `connect` was refused, and give it the time to read
+        that and leave: SDKs close by themselves."""
+        if self.protocol.state is State.CONNECTING:
+            self.protocol.state = State.REFUSED
+            self.deadline = self._gateway.now() + self._gateway.settings.connect_timeout_seconds
 
     def _overdue(self, now: float, now_ms: int) -> Disconnect | None:
         settings, state = self._gateway.settings, self.protocol.state
@@ -370,7 +388,7 @@ class RealtimeSession:
                 over_ms = now_ms - self.expires_at_ms
                 if over_ms > settings.expiry_grace_seconds * 1000:
                     return codes.TOKEN_EXPIRED
-        elif now > self.deadline:
+        elif state is not State.CONNECTING and now > self.deadline:
             return codes.CONNECT_TIMEOUT if state is State.NEW else codes.REFUSED
         return None
 

@@ -40,7 +40,8 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A busy connection is pinged after so much was written to it."""
     pong_timeout_seconds: float = 10.0
     connect_timeout_seconds: float = 10.0
-    """From the upgrade to the `connect` command."""
+    """From the upgrade to the `connect` command, and for a client whose `connect` was refused to
+    leave."""
     expiry_grace_seconds: float = 10.0
     """How long a connection outlives its token, for the refresh to arrive."""
     linger_seconds: float = 2.0
@@ -52,7 +53,8 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_pending_commands: int = 256
     """Waiting for their turn in one connection; beyond it: `rate_limited`."""
     max_pending_bytes: int = 1024 * 1024
-    """What the commands of one connection, waiting and under way, may hold together."""
+    """How long the lines of one connection's commands, waiting and under way, may be together,
+    `connect` not counted; beyond it: `rate_limited`."""
     max_sends_at_once: int = 64
     """Messages of one connection that may share its next transactions."""
 

@@ -21,7 +21,7 @@ MAX_LINES: Final = 1_000
 MAX_DEPTH: Final = 64
 """Nesting of one command, whatever it carries."""
 MAX_CHANNELS: Final = 10_000
-"""Positions in one `connect`."""
+"""Positions in one `connect`, and headers."""
 MAX_BRACKETS: Final = 12_000
 MAX_QUOTES: Final = 140_000
 """Arrays and objects, and quotation marks, in one command: more than the largest `connect` and
@@ -58,7 +58,7 @@ class Connect(msgspec.Struct):
     subs: Annotated[dict[Channel, Recover], Meta(max_length=MAX_CHANNELS)] | None = None
     name: Label = ""
     version: Label = ""
-    headers: dict[str, str] | None = None
+    headers: Annotated[dict[str, str], Meta(max_length=MAX_CHANNELS)] | None = None
 
 
 class Subscribe(Recover, kw_only=True):
@@ -90,6 +90,10 @@ class Refresh(msgspec.Struct):
     token: str = ""
 
 
+class Nothing(msgspec.Struct):
+    """What says all by being there. Fields in it are passed over, and not kept."""
+
+
 class Command(msgspec.Struct):
     """One line from a client: an id and exactly one of the others."""
 
@@ -104,8 +108,8 @@ class Command(msgspec.Struct):
     presence: OfChannel | None = None
     presence_stats: OfChannel | None = None
     sub_refresh: OfChannel | None = None
-    ping: dict[str, msgspec.Raw] | None = None
-    send: dict[str, msgspec.Raw] | None = None
+    ping: Nothing | None = None
+    send: Nothing | None = None
 
     @property
     def kinds(self) -> list[str]:

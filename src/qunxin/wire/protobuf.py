@@ -27,7 +27,7 @@ from qunxin.wire.frames import (
     check_command,
     is_too_deep,
 )
-from qunxin.wire.session import A_PONG, Line, TooLarge
+from qunxin.wire.session import A_PONG, Line, Received, TooLarge
 
 _MAX_LENGTH_BYTES: Final = 5
 _ID_FIRST: Final = 0x08
@@ -155,7 +155,8 @@ def _read_part(part: bytes, max_bytes: int) -> Line:
         return A_PONG
     if len(part) > max_bytes:
         return TooLarge(find_id(part), len(part))
-    return decode_command(part)
+    decoded = decode_command(part)
+    return decoded if isinstance(decoded, BadLine) else Received(*decoded, len(part))
 
 
 def find_id(part: bytes) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from qunxin.wire.codes import (
     ALREADY_CONNECTED,
@@ -26,10 +26,11 @@ MarkT = TypeVar("MarkT")
 
 
 class State(Enum):
-    """Where a connection stands. `REFUSED`: its `connect` was refused, and the client, which
-    knows, is about to leave."""
+    """Where a connection stands. `CONNECTING`: its `connect` has come and is not answered yet.
+    `REFUSED`: its `connect` was refused, and the client, which knows, is about to leave."""
 
     NEW = auto()
+    CONNECTING = auto()
     CONNECTED = auto()
     REFUSED = auto()
     CLOSED = auto()
@@ -59,6 +60,8 @@ KINDS: Final = (
 
 _NEW: dict[str, _Judgement] = dict.fromkeys(KINDS, CONNECT_FIRST)
 _NEW["connect"] = Verdict.HANDLE
+# Whatever came behind `connect` waits until that is answered: then another row counts.
+_CONNECTING = _NEW | {"send": NO_REPLY_COMMAND}
 _CONNECTED: dict[str, _Judgement] = dict.fromkeys(KINDS, Verdict.HANDLE)
 _CONNECTED["connect"] = ALREADY_CONNECTED
 _CONNECTED["sub_refresh"] = NOT_AVAILABLE
@@ -70,12 +73,23 @@ _OVER: dict[str, _Judgement] = dict.fromkeys(KINDS, Verdict.IGNORE)
 
 ACCEPTED: Final[dict[State, dict[str, _Judgement]]] = {
     State.NEW: _NEW,
+    State.CONNECTING: _CONNECTING,
     State.CONNECTED: _CONNECTED,
     State.REFUSED: _OVER,
     State.CLOSED: _OVER,
 }
 """The one table: for each state and kind of command, whether it is handled, ignored, refused with
 an error of the protocol, or ends the connection."""
+
+
+class Received(NamedTuple):
+    """A command as it came."""
+
+    kind: str
+    command: Command
+    size: int
+    """Bytes of its line, or of its message: all of them stay in memory with the command where its
+    `data` is a part of them."""
 
 
 class TooLarge:
@@ -94,7 +108,7 @@ class Pong:
 
 A_PONG: Final = Pong()
 
-Line: TypeAlias = tuple[str, Command] | BadLine | TooLarge | Pong
+Line: TypeAlias = Received | BadLine | TooLarge | Pong
 
 
 def read_message(message: bytes, max_line_bytes: int) -> list[Line] | Disconnect:
@@ -121,7 +135,8 @@ def _read_line(line: bytes, max_line_bytes: int) -> Line:
         return A_PONG
     if len(line) > max_line_bytes:
         return TooLarge(find_id(line), len(line))
-    return decode_command(line)
+    decoded = decode_command(line)
+    return decoded if isinstance(decoded, BadLine) else Received(*decoded, len(line))
 
 
 class OutstandingPing(Generic[MarkT]):
@@ -145,8 +160,20 @@ class ProtocolSession(Generic[MarkT]):
         self.state = State.NEW
         self.pings: deque[OutstandingPing[MarkT]] = deque()
 
+    def receive(self, kind: str) -> Disconnect | None:
+        """Why a command of `kind` ends the connection as soon as it comes; None where it may wait
+        for its turn. The first must be `connect`, and while that is under way no second one is
+        kept beside it."""
+        if self.state is State.CONNECTING and kind == "connect":
+            return ALREADY_CONNECTED
+        if self.state is State.NEW:
+            if kind != "connect":
+                return CONNECT_FIRST
+            self.state = State.CONNECTING
+        return None
+
     def judge(self, kind: str) -> _Judgement:
-        """What becomes of a command of `kind` now."""
+        """What becomes of a command of `kind` whose turn is now."""
         return ACCEPTED[self.state][kind]
 
     def ping(self, mark: MarkT, sent_bytes: int, sent_at: float) -> None:
