@@ -187,6 +187,38 @@ async def test_a_flood_of_commands_is_refused_with_advice_and_then_ended(
         assert (await bob.closed()).code == 4007
 
 
+async def test_send_is_never_answered_with_what_looks_like_a_ping(
+    engine: Engine, backend: Any
+) -> None:
+    """It has no id to answer to; refused for whatever reason, it ends with its own code."""
+    async with tea_node(engine, websocket_backend=backend, commands_per_second=20) as node:
+        bob = await node.client("bob")
+        flood = [{"id": 100 + i, "ping": {}} for i in range(50)]
+        bob.send(*flood, {"send": {"data": "寄 📮"}})
+        assert (await bob.closed()).code == 4511
+        assert "error" in await bob.reply(149)
+        assert not _errors_without_id(bob)
+        alice = await RawClient.open(node.port)
+        long = {"send": {"data": "长" * 60_000}}
+        alice.send({"id": 1, "connect": {"token": node.token("alice")}}, long)
+        assert (await alice.closed()).code == 4511
+        assert not _errors_without_id(alice)
+
+
+def _errors_without_id(client: RawClient) -> list[dict[str, Any]]:
+    return [line for line in client.lines if "error" in line and not line.get("id")]
+
+
+async def test_send_in_a_node_that_goes_down_has_its_own_end_too(engine: Engine) -> None:
+    async with tea_node(engine) as node:
+        bob = await node.client("bob")
+        node.gateway.closing = True
+        bob.send({"id": 2, "ping": {}}, {"send": {"data": "寄 📮"}})
+        assert (await bob.reply(2))["error"]["code"] == 1304
+        assert (await bob.closed()).code == 4511
+        assert not _errors_without_id(bob)
+
+
 async def test_coming_back_gives_no_new_allowance(engine: Engine, backend: Any) -> None:
     """Who was thrown out for too many commands owes them still; others are not concerned."""
     async with tea_node(engine, websocket_backend=backend, commands_per_second=20) as node:

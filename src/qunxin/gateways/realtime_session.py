@@ -262,6 +262,13 @@ class RealtimeSession:
         return False
 
     def _refuse_line(self, line: Received, error: QunxinError) -> None:
+        """An error for `send` would have no id, and what has none is a ping to SDKs: it ends as it
+        would if its turn came."""
+        if line.kind == "send":
+            verdict = self.protocol.judge(line.kind)
+            if isinstance(verdict, Disconnect):
+                self.disconnect(verdict)
+            return
         self.refuse(line.command.id, error)
         if line.kind == "connect":
             self.let_leave()
