@@ -12,7 +12,6 @@ import pytest
 from qunxin.engine import Engine
 from qunxin.gateways.connection import Connection
 from qunxin.gateways.realtime import RealtimeSettings
-from qunxin.gateways.realtime_commands import CONNECTS_AT_ONCE
 from realtime_client import (
     PING,
     TEA,
@@ -42,31 +41,6 @@ async def test_who_does_not_connect_in_time_is_ended(engine: Engine, backend: An
         assert "error" in await refused.call(connect={"token": "坏"})
         assert (await silent.closed()).code == 4005
         assert (await refused.closed()).code == 4006
-
-
-async def test_few_are_let_in_at_the_same_time(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever comes together waits for those before, and all of them come in."""
-    inside = most = 0
-    connect = engine.connect
-
-    async def counted(*arguments: Any, **options: Any) -> Any:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        try:
-            return await connect(*arguments, **options)
-        finally:
-            inside -= 1
-
-    monkeypatch.setattr(engine, "connect", counted)
-    async with tea_node(engine) as node:
-        clients = [await RawClient.open(node.port) for _ in range(20)]
-        token = node.token("bob")
-        welcomes = await asyncio.gather(*(client.connect(token) for client in clients))
-    assert all(TEA in welcome["subs"] for welcome in welcomes)
-    assert most == CONNECTS_AT_ONCE
 
 
 async def test_who_does_not_answer_pings_is_ended(engine: Engine, backend: Any) -> None:
@@ -277,19 +251,6 @@ async def test_more_connections_than_allowed_are_told_to_come_back(
             while node.gateway.connections > 1:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await node.client("bob")
-
-
-async def test_too_many_connects_at_once_get_a_temporary_error(engine: Engine) -> None:
-    """SDKs back off after it; after a close they would not."""
-    async with tea_node(engine, max_connecting=1) as node:
-        clients = [await RawClient.open(node.port) for _ in range(6)]
-        replies = await asyncio.gather(
-            *(client.call(connect={"token": node.token("bob")}) for client in clients)
-        )
-        errors = [reply["error"] for reply in replies if "error" in reply]
-        assert errors
-        assert {(error["code"], error["temporary"]) for error in errors} == {(1300, True)}
-        assert len(errors) < 6
 
 
 async def test_a_connection_outlives_its_token_by_the_grace_only(

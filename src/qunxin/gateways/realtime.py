@@ -1,9 +1,9 @@
 """The realtime gateway: the Centrifugo client protocol over WebSockets, in JSON and Protobuf.
 
 Read in this order: `websocket` (the upgrade) or `realtime_streams` (a stream over HTTP),
-`realtime_session` (one connection), `realtime_queue` and `realtime_commands` (what it asks for),
-`realtime_writer` (how everything ready in one turn is written). Here is what all connections
-share: the sweep that keeps their deadlines, and their end.
+`realtime_session` (one connection), `realtime_queue`, `realtime_commands` and `realtime_entrance`
+(what it asks for), `realtime_writer` (how everything ready in one turn is written). Here is what
+all connections share: the sweep that keeps their deadlines, and their end.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ class RealtimeGateway:
     ) -> None:
         """Called by each session once, when it takes and gives nothing more."""
         self._sessions.discard(session)
+        self._commands.ended(session)
         self._streams.pop(session.stream, None)
         self._observer.disconnected(code)
         if engine_session is not None:
@@ -169,6 +170,7 @@ class RealtimeGateway:
         the time left, so that they do not all come back at once. On return all sockets are closed,
         those of clients that did not answer within half of `shutdown_timeout_seconds` cut."""
         self.closing = True
+        self._commands.close()
         deadline = self.now() + self.settings.shutdown_timeout_seconds / 2
         sessions = list(self._sessions)
         await self._answer_all(sessions, deadline)

@@ -25,6 +25,7 @@ from qunxin.engine.tokens import TokenMark
 from qunxin.errors import LANGUAGES, QunxinError, best_language
 from qunxin.gateways.operations import OPERATIONS, Operation, Services, TokenIssuer
 from qunxin.gateways.operations.wording import in_words
+from qunxin.gateways.realtime_entrance import Entrance
 from qunxin.gateways.realtime_session import RealtimeSession
 from qunxin.gateways.realtime_settings import RealtimeSettings
 from qunxin.gateways.realtime_views import Subscription, subscription_view
@@ -58,11 +59,6 @@ _MAX_PRESENT: Final = 1_000
 _VERSION: Final = f"qunxin {VERSION}"
 _SEND: Final = OPERATIONS["message.send"]
 _encode = msgspec.json.Encoder().encode
-
-CONNECTS_AT_ONCE: Final = 2
-"""Devices that are let in at the same time; the others wait, in their order. Each is work in
-several turns of the loop and for the threads that read: more at once are hardly let in sooner, and
-hold up everybody's messages."""
 
 
 class Identity(Protocol):
@@ -128,8 +124,9 @@ class Commands:
         self._budgets = Buckets(rate, 2 * rate)
         """One for each user, whichever connection spends it: who was thrown out for too many
         commands owes them still when they come back."""
-        self._connecting = 0
-        self._entrance = asyncio.Semaphore(CONNECTS_AT_ONCE)
+        self._entrance = Entrance(
+            max_guests=settings.max_connecting, wait_seconds=settings.connect_wait_seconds
+        )
         self._handlers: dict[str, Callable[[RealtimeSession, Command], Awaitable[None]]] = {
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
@@ -158,6 +155,14 @@ class Commands:
             except Exception:  # noqa: BLE001 - a defect: logged whole, shown as internal
                 _log.exception("%s failed", kind)
                 session.refuse(command.id, QunxinError("internal"))
+
+    def ended(self, session: RealtimeSession) -> None:
+        """The connection is over; what it waits for is not done for it any more."""
+        self._entrance.leave(session)
+
+    def close(self) -> None:
+        """Let no device in any more; those that wait are told at once to come back."""
+        self._entrance.close()
 
     # --- connecting --------------------------------------------------------------------------
 
@@ -204,17 +209,11 @@ class Commands:
         identity: Identity,
         positions: dict[str, Position],
     ) -> Session:
-        if self._connecting >= self._settings.max_connecting:
-            raise QunxinError("overloaded")
         client = f"{request.name} {request.version}".strip()[:_MAX_CLIENT_LENGTH]
-        self._connecting += 1
-        try:
-            async with self._entrance:
-                return await self._engine.connect(
-                    identity.user, session, positions=positions, client=client, token=identity.token
-                )
-        finally:
-            self._connecting -= 1
+        async with self._entrance.let_in(session, identity.user):
+            return await self._engine.connect(
+                identity.user, session, positions=positions, client=client, token=identity.token
+            )
 
     def _welcome(
         self, session: RealtimeSession, command_id: int, entered: Session, identity: Identity

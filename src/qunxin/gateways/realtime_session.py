@@ -290,7 +290,10 @@ class RealtimeSession:
 
     def refuse(self, command_id: int, error: QunxinError, *, temporary: bool = False) -> None:
         """Answer a command with an error of ours; `temporary` where a repeat can help although
-        the error itself does not say so."""
+        the error itself does not say so. Nothing happens, and nothing is counted, where the
+        connection is over."""
+        if not self.open:
+            return
         text = error.text(self.language)
         if error.retry_after is not None:
             text += f" ({error.retry_after:g} s)"

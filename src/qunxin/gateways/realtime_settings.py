@@ -26,7 +26,10 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Content of one message, as JSON in UTF-8."""
     max_connections: int = 20_000
     max_connecting: int = 200
-    """`connect` commands in work at once; others are told to come back after a while."""
+    """`connect` commands that wait or are in work; others are told to come back after a while."""
+    connect_wait_seconds: float = 4.0
+    """How long a `connect` command waits for those before it; then it is told to come back after a
+    while. SDKs give up after 5 seconds."""
     max_unsent_bytes: int = 4 * 1024 * 1024
     """Written to one connection and not yet proven, by a pong, to have arrived. A connection that
     stays beyond it for `slow_seconds` is ended with a code that makes it come back and catch
