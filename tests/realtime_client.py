@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jwt
 import uvicorn
 from google.protobuf.json_format import MessageToDict, ParseDict
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from qunxin.engine import Engine
@@ -312,13 +313,14 @@ async def _nothing_here(_scope: Any, _receive: Any, send: Any) -> None:
 
 @asynccontextmanager
 async def realtime_node(
-    engine: Engine, settings: RealtimeSettings | None = None
+    engine: Engine, settings: RealtimeSettings | None = None, otherwise: ASGIApp = _nothing_here
 ) -> AsyncIterator[RealtimeNode]:
-    """The gateway over `engine` on a free port while the block runs."""
+    """The gateway over `engine` on a free port while the block runs; `otherwise` answers what is
+    not for it."""
     key = new_key()
     authenticator = Authenticator(engine, TokenKeys(active=key.id, keys=(key,)))
     gateway = RealtimeGateway(engine, authenticator, settings or RealtimeSettings())
-    async with _serving(gateway) as port:
+    async with _serving(gateway, otherwise) as port:
         try:
             yield RealtimeNode(engine, authenticator, gateway, port)
         finally:
@@ -327,10 +329,10 @@ async def realtime_node(
 
 
 @asynccontextmanager
-async def _serving(gateway: RealtimeGateway) -> AsyncIterator[int]:
+async def _serving(gateway: RealtimeGateway, otherwise: ASGIApp) -> AsyncIterator[int]:
     """The node's own HTTP protocol on a free port, without the waits of uvicorn's server."""
     config = uvicorn.Config(
-        gateway.over_http(_nothing_here),
+        gateway.over_http(otherwise),
         http=http_protocol(HttpSettings()),
         ws=gateway.ws_protocol_class,  # type: ignore[arg-type]
         lifespan="off",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -314,6 +315,80 @@ async def test_a_body_drop_by_drop_is_cut(node: RealtimeNode) -> None:
         assert (await reader.read()).endswith(b"}")
     writer.close()
     assert not node.gateway.connections
+
+
+LARGE = "大水 🌊".encode() * 1_000_000
+"""More than the sockets on both sides take."""
+
+
+async def _large(_scope: Any, _receive: Any, send: Any) -> None:
+    headers = [(b"content-length", b"%d" % len(LARGE))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": LARGE})
+
+
+async def _dial(node: RealtimeNode) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that takes little before it is read from."""
+    dialled = socket.socket()
+    dialled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    dialled.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(dialled, ("127.0.0.1", node.port))
+    return await asyncio.open_connection(sock=dialled, limit=4_096)
+
+
+def _post(node: RealtimeNode) -> bytes:
+    """The request that opens a stream for bob."""
+    body = connect_line(node.token("bob")).encode()
+    head = "POST /connection/http_stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+    return head.encode() + b"%d\r\n\r\n%b" % (len(body), body)
+
+
+async def _until_connections(node: RealtimeNode, count: int) -> None:
+    while node.gateway.connections != count:  # noqa: ASYNC110 - the server's own reading
+        await asyncio.sleep(0.01)
+
+
+async def test_closing_does_not_wait_for_a_stream_that_cannot_begin(engine: Engine) -> None:
+    """Its client does not take the answer before it. That one is not touched."""
+    await put_tea(engine)
+    settings = RealtimeSettings(shutdown_timeout_seconds=1)
+    async with realtime_node(engine, settings, _large) as node:
+        reader, writer = await _dial(node)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n" + _post(node))
+        await _until_connections(node, 1)
+        await node.gateway.close()
+        assert node.gateway.connections == 0
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert await reader.readexactly(len(LARGE)) == LARGE
+        writer.close()
+
+
+async def test_a_slow_stream_is_let_go_soon_after_its_end(engine: Engine) -> None:
+    """One that does not take its last words either is cut, as a WebSocket is: the pieces that are
+    on their way are all that still comes. It is not kept until the socket itself breaks."""
+    await put_tea(engine)
+    settings = RealtimeSettings(max_unsent_bytes=2**20, slow_seconds=2, linger_seconds=0.2)
+    async with realtime_node(engine, settings) as node:
+        reader, writer = await _dial(node)
+        writer.write(_post(node))
+        await _until_connections(node, 1)
+        await _until_sessions(node, 1)
+        text = "慢" * 20_000
+        for _ in range(20):
+            sends = [engine.send("group", "tea", sender="alice", text=text) for _ in range(10)]
+            await asyncio.gather(*sends)
+        await _until_sessions(node, 0)
+        await _until_connections(node, 0)
+        answer = await reader.read(-1)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"}\n\r\n"), answer[-100:]
+
+
+async def _until_sessions(node: RealtimeNode, count: int) -> None:
+    while len(node.engine.sessions("bob")) != count:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 def test_events_are_put_together_again() -> None:

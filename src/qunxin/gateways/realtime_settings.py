@@ -48,7 +48,8 @@ class RealtimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     expiry_grace_seconds: float = 10.0
     """How long a connection outlives its token, for the refresh to arrive."""
     linger_seconds: float = 2.0
-    """From a close frame to the cut, for the client to read it and answer."""
+    """From a close frame, or the last words of a stream, to the cut, for the client to read it and
+    answer."""
     shutdown_timeout_seconds: float = 10.0
     commands_per_second: float = 2_000.0
     """Of one user, whichever connections they come by, twice as many at once; beyond it:

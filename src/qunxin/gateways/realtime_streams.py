@@ -96,15 +96,19 @@ class Streams(Protocol):
 
 class StreamConnection:
     """The writing side: what is written goes out as pieces of one answer. What the socket does
-    not take is held, bounded by the session as for any other connection."""
+    not take is held, bounded by the session as for any other connection. Made in the task that
+    answers, and used within `limit`."""
 
-    def __init__(self, framing: Framing) -> None:
+    def __init__(self, framing: Framing, linger_seconds: float) -> None:
         self.receiver: Receiver | None = None
         self.closing = False
+        self.limit = asyncio.timeout(None)
+        """Ends, with a `TimeoutError`, whatever the answer waits for. Sending waits for as long as
+        a client reads nothing; with the headers too, where an earlier answer is not taken yet."""
         self._framing = framing
+        self._linger_seconds = linger_seconds
         self._parts: list[bytes] = []
         self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
     def write(self, data: bytes) -> None:
         self._parts.append(data)
@@ -114,19 +118,23 @@ class StreamConnection:
         """HTTP has no pings of its own."""
 
     def close(self, disconnect: Disconnect, *, readable: bool = True) -> None:  # noqa: ARG002
-        """The code and the reason as a push, then the end of the answer."""
+        """The code and the reason as a push, then the end of the answer, at the latest after
+        `linger_seconds`."""
         if not self.closing:
             self.write(self._framing.build((self._framing.format.disconnect_push(disconnect),)))
             self.closing = True
+            self._cut_after(self._linger_seconds)
 
     def abort(self) -> None:
         self.closing = True
-        if self._task is not None:
-            self._task.cancel()
+        self._cut_after(0)
+
+    def _cut_after(self, seconds: float) -> None:
+        if not self.limit.expired():
+            self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Pass on what is written until either side has ended it."""
-        self._task = asyncio.current_task()
         leaving = asyncio.create_task(_left(receive))
         leaving.add_done_callback(lambda _: self._changed.set())
         try:
@@ -141,7 +149,6 @@ class StreamConnection:
                     await _piece(send, b"", more=False)
                     return
         finally:
-            self._task = None
             leaving.cancel()
 
     def lost(self) -> None:
@@ -211,9 +218,22 @@ class StreamApp:
             raise HttpStatusError(HTTPStatus.REQUEST_TIMEOUT, detail) from None
 
     async def _stream(self, request: _Request, framing: Framing, first: bytes) -> None:
-        """Open a session, give it the commands that opened it, and stream what it says."""
+        """Stream what a session says, until it ends or is cut. The server closes the socket of an
+        answer that is cut, and does not wait for what the client never takes."""
         self._streams.admit()
-        connection = StreamConnection(framing)
+        connection = StreamConnection(framing, self._settings.linger_seconds)
+        try:
+            async with connection.limit:
+                await self._converse(request, framing, first, connection)
+        except TimeoutError:
+            if not connection.limit.expired():
+                raise
+            _log.debug("a stream was cut")
+
+    async def _converse(
+        self, request: _Request, framing: Framing, first: bytes, connection: StreamConnection
+    ) -> None:
+        """Open a session, give it the commands that opened it, and stream what it says."""
         language = best_language(request.header("accept-language") or "")
         secret = secrets.token_urlsafe(24)
         session = self._streams.accept(connection, language, framing, secret)
