@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,34 +13,14 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 import qunxin
 from qunxin.engine import Engine, EngineSettings
-from qunxin.engine.webhooks import NewWebhook, WebhookStatus
 from qunxin.errors import QunxinError
 from qunxin.gateways.webhooks import WebhookSender, WebhookSettings
 from qunxin.gateways.webhooks.window import Window
 from qunxin.store.reads import OutboxItem
+from webhook_help import FAST, NEAR, check_order, nothing_waits, say, sending, status_until
 from webhook_receiver import Received, Receiver
 
-FAST = WebhookSettings(
-    webhook_networks=("127.0.0.0/8",),
-    webhook_retry_first_seconds=0.01,
-    webhook_retry_max_seconds=0.05,
-    webhook_progress_seconds=0.02,
-    webhook_timeout_seconds=5,
-)
-NEAR = EngineSettings(webhook_networks=("127.0.0.0/8", "::1/128", "10.0.0.0/8"))
 TEXTS = ("茶好了 🍵", "👩‍👩‍👧‍👦 全家福", "مرحبا بالعالم", "长" * 15_000)
-
-
-@asynccontextmanager
-async def sending(
-    engine: Engine,
-    receiver: Receiver,
-    settings: WebhookSettings = FAST,
-    events: tuple[str, ...] = (),
-) -> AsyncIterator[NewWebhook]:
-    """A webhook to `receiver`, and a sender while the block runs."""
-    async with WebhookSender(engine, settings):
-        yield await engine.create_webhook(receiver.url, events=events)
 
 
 @pytest.fixture
@@ -64,27 +43,6 @@ async def _people(engine: Engine) -> None:
     for group in ("tea", "rice"):
         members = ("bo.2", "cy", "sue")
         await engine.put_group(group, name=f"群 {group} 🍵", owner="ann", members=members)
-
-
-async def say(engine: Engine, group: str, text: str) -> int:
-    return (await engine.send("group", group, sender="ann", text=text)).position
-
-
-async def status_until(
-    engine: Engine, hook: NewWebhook, holds: Callable[[WebhookStatus], object]
-) -> WebhookStatus:
-    """The webhook's status once it is so; looked at after each commit."""
-    changed = asyncio.Event()
-    engine.watch(lambda _: changed.set())
-    async with asyncio.timeout(20):
-        while not holds(found := await engine.get_webhook(hook.id)):
-            await changed.wait()
-            changed.clear()
-        return found
-
-
-def nothing_waits(status: WebhookStatus) -> bool:
-    return status.behind == 0 and status.waiting_since is None
 
 
 async def test_event_of_a_message(engine: Engine, receiver: Receiver) -> None:
@@ -210,14 +168,6 @@ async def test_receiver_that_is_down(engine: Engine, receiver: Receiver) -> None
         found = await status_until(engine, hook, nothing_waits)
         assert found.failures == 0
     check_order(receiver.taken)
-
-
-def check_order(taken: list[Received]) -> None:
-    """First receipts rise within each conversation, without a gap."""
-    places = list(dict.fromkeys(one.place for one in taken))
-    for name in {name for name, _ in places}:
-        positions = [position for found, position in places if found == name]
-        assert positions == list(range(positions[0], positions[0] + len(positions)))
 
 
 async def test_receiver_that_answers_500(engine: Engine, receiver: Receiver) -> None:
