@@ -361,10 +361,14 @@ class Webhook(msgspec.Struct, frozen=True):
     revision: int
     """Rises with every change but progress."""
     serial: int
-    """The outbox has been dealt with up to here."""
+    """The outbox has been dealt with up to here, but for what is `waiting`."""
     old_secret: str | None = None
     """Signs beside `secret` until `old_secret_until`."""
     old_secret_until: int | None = None
     paused: str | None = None
     """Why nothing is sent; None while it is."""
     report: WebhookReport = WebhookReport()
+    waiting: tuple[int, ...] = ()
+    """Serials up to `serial` that have not been dealt with, ascending."""
+    placed: int = 1
+    """The last revision that said anew from where on, or of what, events are to be sent."""

@@ -11,7 +11,7 @@ import pytest
 
 from qunxin.errors import QunxinError
 from qunxin.model import MessageType
-from qunxin.store.commands import Post, PutGroup, PutUser
+from qunxin.store.commands import MoveWebhook, Post, PutGroup, PutUser
 from qunxin.stores.sqlite import SqliteStore
 from qunxin.stores.sqlite.connection import connect_reader, connect_writer
 from qunxin.stores.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
@@ -44,6 +44,27 @@ def test_migrations_run_once_each() -> None:
     migrate(db, later)
     assert db.pragma("user_version") == len(later)
     assert db.execute("SELECT count(*) FROM 二").get == 0
+
+
+async def test_webhooks_of_an_older_schema(tmp_path: Path) -> None:
+    """A store from before it was kept what waits opens, and its webhook is where it was."""
+    path = tmp_path / "旧.db"
+    db = apsw.Connection(str(path))
+    migrate(db, MIGRATIONS[:3])
+    db.execute(
+        "INSERT INTO webhooks VALUES ('h1', 'https://例え.example/', 'whsec_', '[]', 1, 4, 17,"
+        " NULL, NULL, '歇', '{\"failures\":2}')"
+    ).fetchall()
+    db.close()
+    store = SqliteStore(path)
+    await store.open()
+    (webhook,) = await store.read_webhooks()
+    assert (webhook.revision, webhook.serial, webhook.waiting) == (4, 17, ())
+    assert (webhook.paused, webhook.report.failures) == ("歇", 2)
+    await store.commit([MoveWebhook("h1", 4, 20, webhook.report, waiting=(18,))])
+    (moved,) = await store.read_webhooks()
+    await store.close()
+    assert (moved.serial, moved.waiting) == (20, (18,))
 
 
 def test_failed_migration_leaves_nothing() -> None:

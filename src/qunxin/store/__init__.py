@@ -30,6 +30,7 @@ from qunxin.store.reads import (
     MemberKeys,
     MembersPage,
     OutboxEvent,
+    OutboxItem,
     OutboxPage,
     UnreachableSet,
     UsersPage,
@@ -167,6 +168,11 @@ class Store(RecordStore, Protocol):
         several writers must read only below its oldest open transaction (on PostgreSQL: rows
         ordered by transaction id, then number, with an id below `pg_snapshot_xmin`).
         """
+        ...
+
+    async def read_outbox_at(self, serials: Sequence[int]) -> tuple[OutboxItem, ...]:
+        """The entries that pages of the outbox had at those serials, ascending. A serial of none
+        is left out."""
         ...
 
     async def read_events(

@@ -230,7 +230,8 @@ class PutWebhook(msgspec.Struct, frozen=True):
     """Create a webhook (`url` and `secret` given) or change what is not None; the revision rises.
 
     A new one begins at the end of the outbox. A new secret puts the present one in
-    `Webhook.old_secret`. Result: `Webhook`. Refused: `not_found`.
+    `Webhook.old_secret`; `serial` ends the waiting of what was left below it. Result: `Webhook`.
+    Refused: `not_found`.
     """
 
     id: str
@@ -245,14 +246,17 @@ class PutWebhook(msgspec.Struct, frozen=True):
 
 
 class MoveWebhook(msgspec.Struct, frozen=True):
-    """Note that the outbox has been dealt with up to `serial`, and how it went; `paused` ends the
-    sending. Changes nothing where the webhook is gone or is at another revision: what was
-    decided about it since then holds. Result: None."""
+    """Note that the outbox has been dealt with up to `serial`, but for what is `waiting`, and how
+    it went; `paused` ends the sending. What was decided about the webhook since `revision` holds:
+    nothing changes where it is gone, or where its `serial` or its `events` were set since then,
+    and `paused` counts for nothing after any change. Result: None."""
 
     id: str
     revision: int
     serial: int
     report: WebhookReport
+    waiting: tuple[int, ...] | None = None
+    """Serials up to `serial`, ascending; None: those that were noted last."""
     paused: str | None = None
 
 

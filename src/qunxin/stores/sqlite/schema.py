@@ -186,7 +186,12 @@ CREATE TABLE revoked_tokens (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3)
+_V4: Final = """
+ALTER TABLE webhooks ADD COLUMN waiting TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE webhooks ADD COLUMN placed INTEGER NOT NULL DEFAULT 1;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4)
 """Migration n stands at index n - 1. Rows are only ever added."""
 
 BROADCAST_KEY: Final = 1

@@ -24,6 +24,7 @@ from qunxin.store.reads import (
     MemberKeys,
     MembersPage,
     OutboxEvent,
+    OutboxItem,
     OutboxPage,
     UnreachableSet,
     UsersPage,
@@ -178,6 +179,9 @@ class SqliteStore:
 
     async def read_outbox(self, after: int, *, limit: int = 500) -> OutboxPage:
         return await self._read(lambda db: outbox.read_outbox(db, after, limit))
+
+    async def read_outbox_at(self, serials: Sequence[int]) -> tuple[OutboxItem, ...]:
+        return await self._read(lambda db: outbox.read_outbox_at(db, serials))
 
     async def read_events(
         self,

@@ -44,7 +44,7 @@ async def _outbox(chat: Chat, after: int = 0, limit: int = 3) -> list[OutboxItem
 
 
 class OutboxSuite(StoreBase):
-    """What the contract says of `read_outbox`, `find_serial` and webhooks."""
+    """What the contract says of the outbox, `find_serial` and webhooks."""
 
     async def test_outbox_holds_every_entry_once(self, chat: Chat) -> None:
         """All conversations' entries but those of inboxes are in it, each once, with serials
@@ -66,6 +66,21 @@ class OutboxSuite(StoreBase):
         assert serials == sorted(set(serials))
         assert {item.time for item in items} == {chat.clock.now_ms()}
         assert await _outbox(chat, after=serials[2]) == items[3:]
+
+    async def test_outbox_at_single_serials(self, chat: Chat) -> None:
+        """They give what the pages gave, ascending; where no entry of the outbox is, nothing."""
+        await chat.group("tea", "ann", "bo")
+        await chat.post(private_message("ann", "bo"))
+        await chat.say("tea", "ann", "一 👩‍👩‍👧")
+        created, private, said = await _outbox(chat)
+        await chat.done(Recall("group:tea", 2))
+        head = (await chat.store.read_outbox(0)).head
+        asked = [said.serial, created.serial, created.serial]
+        assert await chat.store.read_outbox_at(asked) == (created, said)
+        every = await chat.store.read_outbox_at(range(-1, head + 10))
+        assert every == (created, private, said, *await _outbox(chat, after=said.serial))
+        assert await chat.store.read_outbox_at([]) == ()
+        assert await chat.store.read_outbox_at([0, head + 1]) == ()
 
     async def test_outbox_of_an_empty_store(self, chat: Chat) -> None:
         """Nothing is in it, up to serial 0."""
@@ -247,15 +262,59 @@ class OutboxSuite(StoreBase):
         (paused,) = await chat.store.read_webhooks()
         assert paused.paused == "410"
 
-    async def test_progress_never_undoes_a_decision(self, chat: Chat) -> None:
-        """Progress of an older revision changes nothing, of a webhook that is gone neither."""
+    async def test_what_waits_is_kept(self, chat: Chat) -> None:
+        """Until others are noted, over changes of the webhook too; a replay ends it."""
+        made = await _webhook(chat, _NEW)
+        assert made.waiting == ()
+        many = tuple(range(1, 1_001, 2))
+        await chat.done(MoveWebhook("h1", 1, 2_000, WebhookReport(), waiting=many))
+        await chat.done(MoveWebhook("h1", 1, 2_001, WebhookReport(failures=1, error="不要")))
+        (moved,) = await chat.store.read_webhooks()
+        assert (moved.serial, moved.waiting, moved.report.failures) == (2_001, many, 1)
+        changed = await _webhook(
+            chat, PutWebhook("h1", events=(), secret="whsec_bmV1", paused="歇")
+        )
+        assert (changed.serial, changed.waiting) == (2_001, many)
+        await chat.done(MoveWebhook("h1", 2, 2_002, WebhookReport(), waiting=()))
+        (moved,) = await chat.store.read_webhooks()
+        assert (moved.serial, moved.waiting) == (2_002, ())
+        await chat.done(MoveWebhook("h1", 2, 2_002, WebhookReport(), waiting=(7, 9)))
+        replayed = await _webhook(chat, PutWebhook("h1", serial=8))
+        assert (replayed.serial, replayed.waiting) == (8, ())
+
+    @pytest.mark.parametrize(
+        "decision", [PutWebhook("h1", serial=0), PutWebhook("h1", events=("member.left",))]
+    )
+    async def test_progress_never_undoes_a_decision(self, chat: Chat, decision: PutWebhook) -> None:
+        """Progress from before a replay, or before another choice of events, changes nothing,
+        and of a webhook that is gone neither."""
         await _webhook(chat, _NEW)
-        replayed = await _webhook(chat, PutWebhook("h1", serial=0))
-        await chat.done(MoveWebhook("h1", 1, 9_000, WebhookReport(failures=1), paused="410"))
-        assert await chat.store.read_webhooks() == (replayed,)
+        decided = await _webhook(chat, decision)
+        report = WebhookReport(failures=1, error="晚了")
+        await chat.done(MoveWebhook("h1", 1, 9_000, report, waiting=(3,), paused="410"))
+        assert await chat.store.read_webhooks() == (decided,)
+        await chat.done(MoveWebhook("h1", 2, 9_000, report, waiting=(3,)))
+        (moved,) = await chat.store.read_webhooks()
+        assert (moved.serial, moved.waiting) == (9_000, (3,))
         await chat.done(DeleteWebhook("h1"))
         await chat.done(MoveWebhook("h1", 2, 9_000, WebhookReport()))
         assert await chat.store.read_webhooks() == ()
+
+    async def test_progress_outlives_other_changes(self, chat: Chat) -> None:
+        """What was dealt with before a change of address, secret or pause is noted after it too; a
+        pause that was found before it is not."""
+        await _webhook(chat, _NEW)
+        await _webhook(chat, PutWebhook("h1", events=("message.created",)))
+        await _webhook(chat, PutWebhook("h1", secret="whsec_bmV1", old_secret_until=99))
+        await _webhook(chat, PutWebhook("h1", url=_URL + "2"))
+        resumed = await _webhook(chat, PutWebhook("h1", paused=""))
+        report = WebhookReport(succeeded=4)
+        await chat.done(MoveWebhook("h1", 2, 9_000, report, waiting=(3, 8), paused="410"))
+        (moved,) = await chat.store.read_webhooks()
+        assert (moved.serial, moved.waiting, moved.report) == (9_000, (3, 8), report)
+        assert (moved.paused, moved.revision, moved.secret) == (None, 5, resumed.secret)
+        await chat.done(MoveWebhook("h1", 1, 7, WebhookReport(), waiting=()))
+        assert await chat.store.read_webhooks() == (moved,)
 
     @pytest.mark.parametrize(
         "command",

@@ -15,7 +15,7 @@ from qunxin.stores.sqlite.transaction import Transaction
 
 WEBHOOK_SQL: Final = (
     "SELECT id, url, secret, events, created, revision, serial, old_secret, old_secret_until,"
-    " paused, report FROM webhooks"
+    " paused, report, waiting, placed FROM webhooks"
 )
 
 
@@ -24,6 +24,7 @@ def webhook_from_row(row: Row) -> Webhook:
     values: dict[str, Any] = dict(zip(Webhook.__struct_fields__, row, strict=True))
     values["events"] = msgspec.json.decode(values["events"], type=tuple[str, ...])
     values["report"] = msgspec.json.decode(values["report"], type=WebhookReport)
+    values["waiting"] = msgspec.json.decode(values["waiting"], type=tuple[int, ...])
     return Webhook(**values)
 
 
@@ -65,32 +66,44 @@ def _changed(found: Webhook, command: PutWebhook) -> Webhook:
         changes["old_secret_until"] = command.old_secret_until
     if command.paused is not None:
         changes["paused"] = command.paused or None
-    return msgspec.structs.replace(found, **changes, revision=found.revision + 1)
+    if command.serial is not None:
+        changes["waiting"] = ()
+    revision = found.revision + 1
+    if command.serial is not None or command.events is not None:
+        changes["placed"] = revision
+    return msgspec.structs.replace(found, **changes, revision=revision)
 
 
 def _save(tx: Transaction, webhook: Webhook) -> None:
     values = msgspec.structs.asdict(webhook)
     values["events"] = msgspec.json.encode(webhook.events).decode()
     values["report"] = msgspec.json.encode(webhook.report).decode()
+    values["waiting"] = _serials(webhook.waiting)
     tx.run(
-        "INSERT OR REPLACE INTO webhooks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO webhooks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         tuple(values.values()),
     )
 
 
 def move_webhook(tx: Transaction, command: MoveWebhook) -> Done:
     tx.run(
-        "UPDATE webhooks SET serial = ?3, report = ?4, paused = coalesce(?5, paused)"
-        " WHERE id = ?1 AND revision = ?2",
+        "UPDATE webhooks SET serial = ?3, report = ?4, waiting = coalesce(?5, waiting),"
+        " paused = iif(revision = ?2, coalesce(?6, paused), paused)"
+        " WHERE id = ?1 AND placed <= ?2",
         (
             command.id,
             command.revision,
             command.serial,
             msgspec.json.encode(command.report).decode(),
+            None if command.waiting is None else _serials(command.waiting),
             command.paused,
         ),
     )
     return Done(None)
+
+
+def _serials(serials: tuple[int, ...]) -> str:
+    return msgspec.json.encode(serials).decode()
 
 
 def delete_webhook(tx: Transaction, command: DeleteWebhook) -> Done:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+import msgspec
 
 from qunxin.model import Webhook
 from qunxin.store.reads import OutboxItem, OutboxPage
@@ -18,18 +21,30 @@ _PAGE: Final = """
     ) e JOIN conversations c ON c.key = e.conversation
     ORDER BY e.id
 """
+_AT: Final = """
+    SELECT e.id, c.name, e.position, e.type, e.time, c.kind
+    FROM entries e JOIN conversations c ON c.key = e.conversation
+    WHERE e.id IN (SELECT value FROM json_each(?)) ORDER BY e.id
+"""
 
 
 def read_outbox(reader: Reader, after: int, limit: int) -> OutboxPage:
     with reader:
         head = _head(reader)
         rows: list[Row] = reader.rows(_PAGE, (after, limit)).fetchall()
-    items = tuple(
+    return OutboxPage(_items(rows), rows[-1][0] if rows else after, head)
+
+
+def read_outbox_at(reader: Reader, serials: Sequence[int]) -> tuple[OutboxItem, ...]:
+    return _items(reader.rows(_AT, (msgspec.json.encode(list(serials)).decode(),)))
+
+
+def _items(rows: Iterable[Row]) -> tuple[OutboxItem, ...]:
+    return tuple(
         OutboxItem(serial, name, position, TYPES[code], time)
         for serial, name, position, code, time, kind in rows
         if kind != "inbox"
     )
-    return OutboxPage(items, rows[-1][0] if rows else after, head)
 
 
 def find_serial(reader: Reader, time: int) -> int:
