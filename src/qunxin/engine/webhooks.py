@@ -19,7 +19,9 @@ from qunxin.engine.addresses import is_public
 from qunxin.engine.core import Core
 from qunxin.errors import QunxinError
 from qunxin.model import MAX_INTEGER, EventType, MessageType, Webhook
+from qunxin.store import Store
 from qunxin.store.commands import DeleteWebhook, PutWebhook
+from qunxin.store.reads import OutboxItem
 
 EVENT_OF: Final[dict[str, str]] = {
     MessageType.PRIVATE: "message.created",
@@ -40,7 +42,7 @@ MAX_WEBHOOKS: Final = 50
 MAX_URL_LENGTH: Final = 2_000
 DEFAULT_OVERLAP_SECONDS: Final = 86_400
 MAX_OVERLAP_SECONDS: Final = 30 * 86_400
-_LOOK_AHEAD: Final = 200
+_PAGE: Final = 500
 _SECRET_BYTES: Final = 32
 
 
@@ -59,7 +61,7 @@ class WebhookStatus(msgspec.Struct, frozen=True):
     behind: int
     """At most so many entries are still to be sent."""
     waiting_since: int | None
-    """When the first event that was not taken yet happened."""
+    """When the first event that was not taken yet happened; None: all were."""
     failures: int
     """Attempts that failed since the last one that succeeded."""
     error: str | None
@@ -173,8 +175,8 @@ class WebhookOperations(Core):
         return result
 
     async def _status(self, webhook: Webhook) -> WebhookStatus:
-        page = await self.store.read_outbox(webhook.serial, limit=_LOOK_AHEAD)
-        waiting = (item.time for item in page.items if wants(webhook, item.type))
+        first = await first_waiting(self.store, webhook)
+        head = (await self.store.read_outbox(webhook.serial, limit=1)).head
         return WebhookStatus(
             id=webhook.id,
             url=webhook.url,
@@ -182,8 +184,8 @@ class WebhookOperations(Core):
             created=webhook.created,
             paused=webhook.paused,
             old_secret_until=webhook.old_secret_until,
-            behind=max(0, page.head - webhook.serial),
-            waiting_since=next(waiting, None),
+            behind=len(webhook.waiting) + max(0, head - webhook.serial),
+            waiting_since=None if first is None else first.time,
             failures=webhook.report.failures,
             error=webhook.report.error,
             failed=webhook.report.failed,
@@ -194,6 +196,23 @@ class WebhookOperations(Core):
 def wants(webhook: Webhook, entry_type: str) -> bool:
     """Whether the webhook is told of entries of that type."""
     return not webhook.events or EVENT_OF[entry_type] in webhook.events
+
+
+async def first_waiting(store: Store, webhook: Webhook) -> OutboxItem | None:
+    """The first event of the outbox that the webhook has not been sent, as it notes its place;
+    None where it has all. Where it is told of little and has been paused for long, that reads all
+    since then, in pages."""
+    for item in await store.read_outbox_at(webhook.waiting):
+        if wants(webhook, item.type):
+            return item
+    page = await store.read_outbox(webhook.serial, limit=_PAGE)
+    while True:
+        for item in page.items:
+            if wants(webhook, item.type):
+                return item
+        if page.through >= page.head:
+            return None
+        page = await store.read_outbox(page.through, limit=_PAGE)
 
 
 def check_events(events: Iterable[str]) -> tuple[str, ...]:
