@@ -20,7 +20,7 @@ from qunxin.gateways.webhooks.events import EventReader, event_id
 from qunxin.gateways.webhooks.post import Outcome, Poster, Result
 from qunxin.gateways.webhooks.settings import WebhookSettings
 from qunxin.gateways.webhooks.window import Window
-from qunxin.model import Webhook
+from qunxin.model import Webhook, WebhookReport
 from qunxin.observe import Observer
 from qunxin.store.commands import MoveWebhook
 from qunxin.store.reads import OutboxItem
@@ -57,8 +57,12 @@ class Runner:
         self._observer = observer
         self._wanted = frozenset(kind for kind in EVENT_OF if wants(webhook, kind))
         self._window = Window(webhook.serial, settings.webhook_window_events)
+        self._left = webhook.waiting
+        """What waits and has not been read since the beginning."""
         self._report = webhook.report
-        self._written = (webhook.serial, webhook.report)
+        self._written = self._state
+        self._noted: tuple[int, ...] | None = webhook.waiting
+        """What the store has as waiting; None where that is not known."""
         self._write_at = 0.0
         self._attempts: dict[asyncio.Task[Outcome], OutboxItem] = {}
         self._wake = asyncio.Event()
@@ -115,20 +119,31 @@ class Runner:
     # --- sending ------------------------------------------------------------------------------
 
     async def _fill(self, now: float) -> None:
-        """Read on where something may be there that could go out at once."""
-        while now >= self._look_at and self._lacks_events(now):
-            self._look_at, self._gather_until = math.inf, now + GATHER_SECONDS
-            limit = min(_PAGE, self._window.room)
-            try:
-                page = await self._engine.store.read_outbox(self._window.through, limit=limit)
-            except QunxinError as error:
-                _log.warning("webhook %s cannot read the outbox: %s", self.webhook.id, error.code)
-                self._quiet_until = now + self._settings.webhook_retry_first_seconds
-                self._look_at = now
-                return
-            self._window.add(page, lambda item: item.type in self._wanted)
-            if page.through < page.head:
-                self._look_at = now
+        """Read what was left waiting, then on where something may be there that could go out at
+        once."""
+        try:
+            if self._left and now >= self._quiet_until:
+                await self._take_up()
+            while now >= self._look_at and self._lacks_events(now):
+                await self._read_on(now)
+        except QunxinError as error:
+            _log.warning("webhook %s cannot read the outbox: %s", self.webhook.id, error.code)
+            self._quiet_until = now + self._settings.webhook_retry_first_seconds
+            self._look_at = now
+
+    async def _take_up(self) -> None:
+        """What is not there any more, or not wanted any more, is left out."""
+        items = await self._engine.store.read_outbox_at(self._left)
+        self._left = ()
+        self._window.restore(item for item in items if item.type in self._wanted)
+
+    async def _read_on(self, now: float) -> None:
+        self._look_at, self._gather_until = math.inf, now + GATHER_SECONDS
+        limit = min(_PAGE, self._window.room)
+        page = await self._engine.store.read_outbox(self._window.through, limit=limit)
+        self._window.add(page, lambda item: item.type in self._wanted)
+        if page.through < page.head:
+            self._look_at = now
 
     def _lacks_events(self, now: float) -> bool:
         window = self._window
@@ -263,24 +278,36 @@ class Runner:
         self._alarm_at = time
 
     @property
+    def _state(self) -> tuple[int, int, WebhookReport]:
+        return (self._window.through, self._window.version, self._report)
+
+    @property
     def _unwritten(self) -> bool:
-        return self._written != (self._window.serial, self._report)
+        return self._written != self._state
 
     async def _write(self, now: float = math.inf) -> None:
         """Note progress where there is some and it is time for it."""
         if not (self._unwritten or self._paused) or now < self._write_at:
             return
         self._write_at = now + self._settings.webhook_progress_seconds
-        state = (self._window.serial, self._report)
+        state, waiting = self._state, self._left or self._window.serials
         oldest = self._window.oldest
         self._observer.webhook_waiting(self.webhook.id, None if oldest is None else oldest.time)
-        command = MoveWebhook(self.webhook.id, self.webhook.revision, *state, paused=self._paused)
+        command = MoveWebhook(
+            self.webhook.id,
+            self.webhook.revision,
+            self._window.through,
+            self._report,
+            waiting=None if waiting == self._noted else waiting,
+            paused=self._paused,
+        )
+        self._noted = None  # until it is known what became of it
         try:
             await self._engine.committer.run(command)
         except QunxinError as error:
             _log.warning("webhook %s cannot note its progress: %s", self.webhook.id, error.code)
             return
-        self._written = state
+        self._written, self._noted = state, waiting
 
     async def _break_off(self) -> None:
         for task in self._attempts:

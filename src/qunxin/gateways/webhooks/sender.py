@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -93,18 +93,30 @@ class WebhookSender:
 
     async def _sync(self) -> None:
         """Bring what runs in line with the store."""
-        webhooks = {one.id: one for one in await self._engine.store.read_webhooks()}
+        webhooks = await self._read()
+        if await self._end_runners(webhooks):
+            webhooks = await self._read()  # with what they noted at their end
+        if webhooks:
+            await self._poster.open()
+        for name, webhook in webhooks.items():
+            if name not in self._runners and webhook.paused is None:
+                self._start(webhook)
+
+    async def _read(self) -> dict[str, Webhook]:
+        return {one.id: one for one in await self._engine.store.read_webhooks()}
+
+    async def _end_runners(self, webhooks: Mapping[str, Webhook]) -> bool:
+        """Those that are not as these say, and those that ended themselves: whether there were
+        any."""
+        ended = False
         for name, (runner, task) in list(self._runners.items()):
             found = webhooks.get(name)
             if found is None or found.revision != runner.webhook.revision or task.done():
                 del self._runners[name]
                 task.cancel()
                 await asyncio.wait([task])
-        if webhooks:
-            await self._poster.open()
-        for name, webhook in webhooks.items():
-            if name not in self._runners and webhook.paused is None:
-                self._start(webhook)
+                ended = True
+        return ended
 
     def _start(self, webhook: Webhook) -> None:
         runner = Runner(

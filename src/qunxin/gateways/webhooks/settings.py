@@ -19,8 +19,8 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_retry_first_seconds: float = 1.0
     """The first pause; each one doubles."""
     webhook_window_events: int = 500
-    """Events known of one webhook at once, by name only; one that fails holds up the others
-    when so many wait."""
+    """Events known of one webhook at once, by name only; when so many wait, the outbox is not read
+    on. So many are kept with its place, too."""
     webhook_progress_seconds: float = 1.0
     """How often progress is written; what was taken since then may be sent again after a
     crash."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from qunxin.store.reads import OutboxItem, OutboxPage
@@ -22,6 +22,8 @@ class Window:
         self._max_events = max_events
         self.through = serial
         """The outbox has been read up to here."""
+        self.version = 0
+        """Rises with each change of what waits."""
         self._waiting: dict[int, OutboxItem] = {}
         self._lanes: dict[str, deque[OutboxItem]] = {}
         self._ready: deque[str] = deque()
@@ -37,9 +39,10 @@ class Window:
         return self._max_events - len(self._waiting)
 
     @property
-    def serial(self) -> int:
-        """Everything up to here has been dealt with."""
-        return next(iter(self._waiting)) - 1 if self._waiting else self.through
+    def serials(self) -> tuple[int, ...]:
+        """What waits or is under way, ascending: everything else up to `through` has been dealt
+        with. At most so many as the window takes, but for what was restored."""
+        return tuple(self._waiting)
 
     @property
     def oldest(self) -> OutboxItem | None:
@@ -51,17 +54,27 @@ class Window:
         """When the next one that was put off may be tried again."""
         return self._later[0][0] if self._later else None
 
+    def restore(self, items: Iterable[OutboxItem]) -> None:
+        """Take over events that were left waiting below `through`, ascending; before any page."""
+        self.version += 1
+        for item in items:
+            self._enter(item)
+
     def add(self, page: OutboxPage, wanted: Callable[[OutboxItem], bool]) -> None:
         """Take over the `wanted` events of the page that follows on `through`."""
         self.through = page.through
         for item in filter(wanted, page.items):
-            self._waiting[item.serial] = item
-            lane = self._lanes.get(item.conversation)
-            if lane is None:
-                self._lanes[item.conversation] = deque((item,))
-                self._ready.append(item.conversation)
-            else:
-                lane.append(item)
+            self.version += 1
+            self._enter(item)
+
+    def _enter(self, item: OutboxItem) -> None:
+        self._waiting[item.serial] = item
+        lane = self._lanes.get(item.conversation)
+        if lane is None:
+            self._lanes[item.conversation] = deque((item,))
+            self._ready.append(item.conversation)
+        else:
+            lane.append(item)
 
     def has_ready(self, now: float) -> bool:
         """Whether `take` would give one."""
@@ -98,6 +111,7 @@ class Window:
         """It was taken by the receiver."""
         name = item.conversation
         del self._waiting[item.serial]
+        self.version += 1
         self._failures.pop(name, None)
         lane = self._lanes[name]
         lane.popleft()
