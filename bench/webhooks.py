@@ -211,7 +211,7 @@ SETTINGS: Final = (
 default it is once in five minutes. One that says nothing is nearly always being waited for."""
 
 STEADY_FAILURES: Final = 6
-"""From three on a receiver counts as down."""
+"""Of several conversations; from four on a receiver counts as down."""
 
 
 # --- the run ----------------------------------------------------------------------------------

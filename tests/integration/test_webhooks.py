@@ -289,11 +289,10 @@ async def test_a_defect_stops_nothing_for_good(
     whole = Window.take
     defects = iter([RuntimeError("坏了 🐛")])
 
-    def take(window: Window, now: float) -> OutboxItem | None:
-        found = whole(window, now)
-        for defect in defects if found is not None else ():
+    def take(window: Window, item: OutboxItem) -> None:
+        whole(window, item)
+        for defect in defects:
             raise defect
-        return found
 
     monkeypatch.setattr(Window, "take", take)
     async with sending(engine, receiver):

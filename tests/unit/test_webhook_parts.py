@@ -33,6 +33,14 @@ def test_every_entry_outside_inboxes_is_an_event() -> None:
     assert set(EVENT_OF) == {str(kind) for kind in TYPE_CODES} - inbox
 
 
+def take(window: Window, now: float) -> OutboxItem | None:
+    """The next, which is under way then."""
+    found = window.next(now)
+    if found is not None:
+        window.take(found)
+    return found
+
+
 def test_what_waits_is_told_by_its_serials() -> None:
     """All below where reading stands, whatever was dealt with between; each change shows in the
     version."""
@@ -40,7 +48,7 @@ def test_what_waits_is_told_by_its_serials() -> None:
     tea, rice = item(12), item(15, "group:米")
     window.add(page(tea, rice, through=20), lambda _: True)
     assert (window.through, window.serials, window.oldest) == (20, (12, 15), tea)
-    assert [window.take(0), window.take(0), window.take(0)] == [tea, rice, None]
+    assert [take(window, 0), take(window, 0), take(window, 0)] == [tea, rice, None]
     before = window.version
     window.done(rice)
     assert (window.serials, window.oldest) == ((12,), tea)
@@ -57,13 +65,13 @@ def test_what_was_left_waiting_goes_first() -> None:
     assert window.version > 0
     window.add(page(item(21), item(22, "group:盐")), lambda _: True)
     assert (window.through, window.serials, window.room) == (22, (12, 15, 21, 22), 0)
-    assert [window.take(0), window.take(0), window.take(0)] == [
+    assert [take(window, 0), take(window, 0), take(window, 0)] == [
         item(12),
         item(15, "group:米"),
         item(22, "group:盐"),
     ]
     window.done(item(12))
-    assert window.take(0) == item(21)
+    assert take(window, 0) == item(21)
 
 
 def test_a_conversation_that_failed_waits_and_no_other() -> None:
@@ -71,25 +79,44 @@ def test_a_conversation_that_failed_waits_and_no_other() -> None:
     window = Window(0, 100)
     first, second, other = item(1), item(2), item(3, "private:安~bo")
     window.add(page(first, second, other), lambda _: True)
-    assert window.take(0) == first
+    assert take(window, 0) == first
     window.put_off(first, 5.0)
-    assert (window.take(1), window.take(1)) == (other, None)
+    assert (take(window, 1), take(window, 1)) == (other, None)
     assert (window.next_due, window.failures(first)) == (5.0, 1)
-    assert not window.has_ready(4.9)
-    assert window.take(5.0) == first
+    assert window.next(4.9) is None
+    assert take(window, 5.0) == first
     window.done(first)
-    assert window.take(5.0) == second
+    assert take(window, 5.0) == second
     assert window.failures(second) == 0
+
+
+def test_those_that_failed_and_those_that_have_not() -> None:
+    """Either can be asked for, whoever comes first in turn; what is behind an event that failed
+    counts with it."""
+    window = Window(0, 100)
+    bad, behind, good = item(1), item(2), item(3, "private:安~bo")
+    window.add(page(bad, behind), lambda _: True)
+    window.take(bad)
+    window.put_off(bad, 1.0)
+    assert window.next(1.0) == bad
+    window.add(page(good), lambda _: True)
+    assert window.next(1.0) == bad
+    assert window.next(1.0, failed=True) == bad
+    assert window.next(1.0, failed=False) == good
+    window.take(good)
+    assert window.next(1.0, failed=False) is None
+    window.take(bad)
+    assert window.next(1.0) is None
 
 
 def test_what_is_void_goes_first() -> None:
     """An event that was broken off is the next one, without counting as a failure."""
     window = Window(0, 100)
     window.add(page(item(1), item(2, "group:米")), lambda _: True)
-    taken = window.take(0)
+    taken = take(window, 0)
     assert taken is not None
     window.again(taken)
-    assert (window.take(0), window.failures(taken)) == (taken, 0)
+    assert (take(window, 0), window.failures(taken)) == (taken, 0)
 
 
 @given(st.integers(), st.integers(1, 60), st.integers(1, 5), st.integers(0, 30))
@@ -112,7 +139,7 @@ def test_any_course_keeps_order_and_loses_nothing(
             serials, flying = window.serials, []
             window = Window(window.through, 1_000)
             window.restore(one for one in items if one.serial in serials)
-        taken = window.take(now)
+        taken = take(window, now)
         if taken is not None:
             assert taken.conversation not in {one.conversation for one in flying}
             flying.append(taken)

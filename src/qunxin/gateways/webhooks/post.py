@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_RETRY_AFTER_SECONDS: Final = 86_400.0
 _MAX_ERROR_LENGTH: Final = 300
 _GONE: Final = 410
+_BUSY: Final = (429, 503)
+"""What says something of the receiver (RFC 6585, 4; RFC 9110, 15.6.4) and not of the event."""
 
 
 class Result(StrEnum):
@@ -37,12 +39,14 @@ class Result(StrEnum):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """`error` in words where it is not `TAKEN`; `retry_after` in seconds, where the receiver
-    says."""
+    """`error` in words where it is not `TAKEN`."""
 
     result: Result
     error: str | None = None
-    retry_after: float | None = None
+    retry_after: float = 0.0
+    """For so many seconds the receiver does not want that event."""
+    quiet_for: float = 0.0
+    """For so many seconds it wants nothing at all."""
 
 
 class Poster:
@@ -127,12 +131,18 @@ def _outcome(status: int, retry_after: str | None) -> Outcome:
         return Outcome(Result.GONE, "the receiver answered 410 Gone")
     if 300 <= status < 400:
         return _failed(f"the receiver answered {status}; redirects are not followed")
-    seconds = None if retry_after is None else seconds_until(retry_after, datetime.now(UTC))
-    return _failed(f"the receiver answered {status}", seconds)
+    now = datetime.now(UTC)
+    seconds = 0.0 if retry_after is None else seconds_until(retry_after, now) or 0.0
+    return Outcome(
+        Result.FAILED,
+        f"the receiver answered {status}",
+        retry_after=seconds,
+        quiet_for=seconds if status in _BUSY else 0.0,
+    )
 
 
-def _failed(error: str, retry_after: float | None = None) -> Outcome:
-    return Outcome(Result.FAILED, error[:_MAX_ERROR_LENGTH], retry_after)
+def _failed(error: str) -> Outcome:
+    return Outcome(Result.FAILED, error[:_MAX_ERROR_LENGTH])
 
 
 def seconds_until(retry_after: str, now: datetime) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
@@ -17,6 +16,7 @@ from qunxin.engine.webhooks import EVENT_OF, wants
 from qunxin.errors import QunxinError
 from qunxin.gateways.webhooks.ahead import ReadAhead
 from qunxin.gateways.webhooks.events import EventReader, event_id
+from qunxin.gateways.webhooks.patience import PROBING_FAILURES, Patience
 from qunxin.gateways.webhooks.post import Outcome, Poster, Result
 from qunxin.gateways.webhooks.settings import WebhookSettings
 from qunxin.gateways.webhooks.window import Window
@@ -27,8 +27,6 @@ from qunxin.store.reads import OutboxItem
 
 _log = logging.getLogger("qunxin.gateways.webhooks")
 
-PROBING_FAILURES: Final = 3
-"""After so many failures in a row the receiver counts as down: one attempt at a time."""
 GATHER_SECONDS: Final = 0.02
 """The outbox is not read more often: what many send in that time is read together. What comes
 after a silence is read at once."""
@@ -59,6 +57,9 @@ class Runner:
         self._window = Window(webhook.serial, settings.webhook_window_events)
         self._left = webhook.waiting
         """What waits and has not been read since the beginning."""
+        self._patience = Patience(
+            settings.webhook_retry_first_seconds, settings.webhook_retry_max_seconds
+        )
         self._report = webhook.report
         self._written = self._state
         self._noted: tuple[int, ...] | None = webhook.waiting
@@ -66,7 +67,6 @@ class Runner:
         self._write_at = 0.0
         self._attempts: dict[asyncio.Task[Outcome], OutboxItem] = {}
         self._wake = asyncio.Event()
-        self._quiet_until = 0.0
         self._look_at = 0.0
         """When the outbox should be read again; never, until something is committed."""
         self._gather_until = 0.0
@@ -122,13 +122,13 @@ class Runner:
         """Read what was left waiting, then on where something may be there that could go out at
         once."""
         try:
-            if self._left and now >= self._quiet_until:
+            if self._left and now >= self._patience.quiet_until:
                 await self._take_up()
             while now >= self._look_at and self._lacks_events(now):
                 await self._read_on(now)
         except QunxinError as error:
             _log.warning("webhook %s cannot read the outbox: %s", self.webhook.id, error.code)
-            self._quiet_until = now + self._settings.webhook_retry_first_seconds
+            self._patience.wait(now + self._settings.webhook_retry_first_seconds)
             self._look_at = now
 
     async def _take_up(self) -> None:
@@ -146,49 +146,72 @@ class Runner:
             self._look_at = now
 
     def _lacks_events(self, now: float) -> bool:
-        window = self._window
-        return self._may_send(now) and window.room > 0 and not window.has_ready(now)
+        """Whether one that is read now could go out at once, and there is none."""
+        return self._window.room > 0 and self._may_send_others(now) and self._next(now) is None
 
     def _may_send(self, now: float) -> bool:
-        most = 1 if self._down else self._settings.webhook_max_connections
-        return len(self._attempts) < most and now >= self._quiet_until
+        most = self._settings.webhook_max_connections
+        return len(self._attempts) < most and now >= self._patience.quiet_until
 
-    @property
-    def _down(self) -> bool:
-        """The receiver seems to be."""
-        return self._report.failures >= PROBING_FAILURES
+    def _may_send_others(self, now: float) -> bool:
+        """Than those that failed. While the receiver seems to be down, one at a time."""
+        if not self._may_send(now):
+            return False
+        patience = self._patience
+        return not patience.down or (
+            now >= patience.others_from and not self._is_under_way(failed=False)
+        )
+
+    def _may_try_again(self, now: float) -> bool:
+        """While the receiver seems to be down: one that failed, at a time."""
+        return now >= self._patience.retries_from and not self._is_under_way(failed=True)
+
+    def _is_under_way(self, *, failed: bool) -> bool:
+        return any((self._window.failures(one) > 0) == failed for one in self._attempts.values())
+
+    def _next(self, now: float) -> OutboxItem | None:
+        """What may go out now. While the receiver seems to be down that is rather one that has not
+        failed."""
+        if not self._may_send(now):
+            return None
+        if not self._patience.down:
+            return self._window.next(now)
+        found = self._window.next(now, failed=False) if self._may_send_others(now) else None
+        if found is None and self._may_try_again(now):
+            found = self._window.next(now, failed=True)
+        return found
 
     async def _start(self, now: float) -> None:
-        """As many attempts as may be under way; one only while the receiver seems to be down."""
+        """As many attempts as may be under way."""
         loop = asyncio.get_running_loop()
-        while self._may_send(now):
-            item = self._window.next(now)
-            if item is None:
-                return
+        while (item := self._next(now)) is not None:
             body = self._ahead.take(item, loop.time())
             if body is None:
-                await self._read_ahead(now, 1 if self._down else self._ahead.size)
+                await self._read_ahead(item, now)
                 continue
-            self._window.take(now)
+            self._window.take(item)
             task = loop.create_task(self._attempt(item, body), name=f"webhook-{self.webhook.id}")
             task.add_done_callback(lambda _: self._wake.set())
             self._attempts[task] = item
 
-    async def _read_ahead(self, now: float, size: int) -> None:
+    async def _read_ahead(self, item: OutboxItem, now: float) -> None:
         """Read what goes out next. One that cannot be read is put off like one that failed."""
-        items = [one for one in self._window.upcoming(now, size) if not self._ahead.has(one)]
+        items = [item]
+        if not self._patience.down:
+            upcoming = self._window.upcoming(now, self._ahead.size)
+            items = [one for one in upcoming if not self._ahead.has(one)]
         try:
             await self._ahead.read(items)
         except QunxinError as error:
-            self._unreadable(items, now, f"the event could not be read: {error.code}")
+            self._unreadable(items, f"the event could not be read: {error.code}")
         except Exception:  # noqa: BLE001  whatever it is, the event is not lost by it
             _log.exception("a defect in reading %s", items[0])
-            self._unreadable(items, now, _DEFECT)
+            self._unreadable(items, _DEFECT)
 
-    def _unreadable(self, items: Sequence[OutboxItem], now: float, error: str) -> None:
+    def _unreadable(self, items: Sequence[OutboxItem], error: str) -> None:
         """Of many it is not known which; they are read one by one next."""
         if len(items) == 1:
-            self._window.take(now)
+            self._window.take(items[0])
             self._take_over(items[0], Outcome(Result.FAILED, error))
 
     async def _attempt(self, item: OutboxItem, body: bytes) -> Outcome:
@@ -216,43 +239,36 @@ class Runner:
         now = self._engine.clock.now_ms()
         if outcome.result is Result.TAKEN:
             self._window.done(item)
+            self._patience.taken()
             self._report = msgspec.structs.replace(self._report, failures=0, succeeded=now)
             return
         failures = self._report.failures + 1
         self._report = msgspec.structs.replace(
             self._report, failures=failures, error=outcome.error, failed=now
         )
-        self._put_off(item, outcome.retry_after)
+        self._put_off(item, outcome)
         if outcome.result is Result.GONE:
             self._paused = outcome.error
             _log.warning("webhook %s is paused: %s", self.webhook.id, outcome.error)
         elif failures == PROBING_FAILURES:
             _log.warning("webhook %s fails: %s", self.webhook.id, outcome.error)
 
-    def _put_off(self, item: OutboxItem, retry_after: float | None) -> None:
+    def _put_off(self, item: OutboxItem, outcome: Outcome) -> None:
         """The conversation waits; all wait where the receiver asks for it or seems to be down."""
         now = asyncio.get_running_loop().time()
-        pause = max(self._pause(self._window.failures(item)), retry_after or 0.0)
-        self._window.put_off(item, now + pause)
-        beyond = self._report.failures - PROBING_FAILURES
-        whole = max(self._pause(beyond) if beyond >= 0 else 0.0, retry_after or 0.0)
-        self._quiet_until = max(self._quiet_until, now + whole)
-
-    def _pause(self, failures: int) -> float:
-        """Seconds before the next try: doubled each time, up to the longest, with jitter so that
-        many webhooks of one receiver do not come back together."""
-        first, most = (
-            self._settings.webhook_retry_first_seconds,
-            self._settings.webhook_retry_max_seconds,
-        )
-        return float(min(first * 2 ** min(failures, 40), most) * random.uniform(0.5, 1.0))  # noqa: S311
+        due = self._patience.failed(item.conversation, self._window.failures(item), now)
+        self._window.put_off(item, max(due, now + outcome.retry_after))
+        self._patience.wait(now + outcome.quiet_for)
 
     # --- resting and noting -------------------------------------------------------------------
 
     async def _rest(self, now: float) -> None:
         """Until something ended, something came, or a time has come."""
         self._hungry = self._lacks_events(now)
-        times = [self._quiet_until]
+        patience = self._patience
+        times = [patience.quiet_until]
+        if patience.down:
+            times += [patience.retries_from, patience.others_from]
         if self._window.next_due is not None:
             times.append(self._window.next_due)
         if self._unwritten:

@@ -76,12 +76,8 @@ class Window:
         else:
             lane.append(item)
 
-    def has_ready(self, now: float) -> bool:
-        """Whether `take` would give one."""
-        return bool(self._ready) or (self._later != [] and self._later[0][0] <= now)
-
     def upcoming(self, now: float, limit: int) -> list[OutboxItem]:
-        """What is worth reading together: what `take` would give, then what comes behind it and
+        """What is worth reading together: what may be sent now, then what comes behind it and
         behind what is under way. Nothing that was put off."""
         self._call_back(now)
         found = [self._lanes[name][0] for name in islice(self._ready, limit)]
@@ -93,15 +89,19 @@ class Window:
         )
         return found + list(islice(behind, limit - len(found)))
 
-    def next(self, now: float) -> OutboxItem | None:
-        """What `take` would give."""
+    def next(self, now: float, *, failed: bool | None = None) -> OutboxItem | None:
+        """The next that may be sent, where `failed` is given of those that have failed before or
+        of those that have not."""
         self._call_back(now)
-        return self._lanes[self._ready[0]][0] if self._ready else None
+        for name in self._ready:
+            if failed is None or (name in self._failures) == failed:
+                return self._lanes[name][0]
+        return None
 
-    def take(self, now: float) -> OutboxItem | None:
-        """The next that may be sent; until `done`, `put_off` or `again` its conversation waits."""
-        self._call_back(now)
-        return self._lanes[self._ready.popleft()][0] if self._ready else None
+    def take(self, item: OutboxItem) -> None:
+        """One that `next` gave is under way; until `done`, `put_off` or `again` its conversation
+        waits."""
+        self._ready.remove(item.conversation)
 
     def _call_back(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
