@@ -17,8 +17,9 @@ from qunxin.store.reads import EventRead, OutboxEvent, OutboxItem
 from qunxin.wire.entries import encode_entry
 
 COUNTED_MEMBERS: Final = 10_000
-"""In larger groups `offline` is not counted: that would read every cursor for every event. One
-read is about no more members than that."""
+"""In larger groups `offline` is not counted: that would read every cursor for every event. Events
+that are together about more members are not read at once. One alone may be: of a larger group so
+many are read as it takes to name the first, and a broadcast is counted over all accounts."""
 CONNECTED_MEMBERS: Final = 1_000
 """No page goes on above so many who are connected, over all its events."""
 
