@@ -51,8 +51,12 @@ class Observer(Protocol):
         ...
 
     def webhook_waiting(self, webhook: str, since: int | None) -> None:
-        """The oldest event that the webhook still has to send is of that time (milliseconds
-        since 1970); None: there is none."""
+        """The oldest event that the webhook still has to send, paused or not, is of that time
+        (milliseconds since 1970); None: there is none."""
+        ...
+
+    def webhook_deleted(self, webhook: str) -> None:
+        """There is no such webhook any more."""
         ...
 
 
@@ -80,6 +84,8 @@ class NullObserver:
     def webhook_attempted(self, result: str, seconds: float) -> None: ...
 
     def webhook_waiting(self, webhook: str, since: int | None) -> None: ...
+
+    def webhook_deleted(self, webhook: str) -> None: ...
 
 
 class OperationTrace(Protocol):

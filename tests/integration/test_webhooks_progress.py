@@ -15,6 +15,7 @@ from qunxin.engine import Engine
 from qunxin.engine.webhooks import NewWebhook
 from qunxin.gateways.webhooks import WebhookSender
 from qunxin.model import Webhook, WebhookReport
+from qunxin.ops.metrics import Metrics
 from qunxin.store.commands import MoveWebhook
 from webhook_help import FAST, NEAR, check_order, nothing_waits, say, sending, status_until
 from webhook_receiver import Received, Receiver
@@ -215,3 +216,100 @@ async def test_waiting_since_is_found_however_far_ahead_it_is(engine: Engine) ->
     (log,) = (await engine.store.read_log("group:tea", None, after=receipt.position - 1)).entries
     assert (await engine.get_webhook(hook.id)).waiting_since == log.time
     assert (await engine.get_webhook(hook.id)).behind == 611
+
+
+class Gauge(Metrics):
+    """Metrics of a node, and what they say of a webhook's waiting, once it is so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = asyncio.Event()
+
+    def webhook_waiting(self, webhook: str, since: int | None) -> None:
+        super().webhook_waiting(webhook, since)
+        self._changed.set()
+
+    def webhook_deleted(self, webhook: str) -> None:
+        super().webhook_deleted(webhook)
+        self._changed.set()
+
+    def of(self, hook: NewWebhook) -> float | None:
+        """None: there is no such series."""
+        name = "qunxin_webhook_waiting_since_timestamp_seconds"
+        return self.registry.get_sample_value(name, {"webhook": hook.id})
+
+    async def until(self, hook: NewWebhook, value: float | None) -> None:
+        async with asyncio.timeout(20):
+            while self.of(hook) != value:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+async def test_the_metric_of_a_webhook_at_work(engine: Engine, receiver: Receiver) -> None:
+    """It stands from the beginning, tells of the oldest event that waits, over a change of the
+    webhook too, and is gone with the webhook."""
+    poison = Poison(receiver)
+    gauge = Gauge()
+    async with sending(engine, receiver, observer=gauge) as hook:
+        await gauge.until(hook, 0.0)
+        await say(engine, "tea", "不要的 ☠️")
+        await say_all(engine, 20, "rice")
+        await receiver.until_taken(20)
+        found = await status_until(engine, hook, lambda status: status.behind == 1)
+        assert found.waiting_since is not None
+        assert gauge.of(hook) == found.waiting_since / 1000
+        await engine.rotate_webhook(hook.id)
+        asked = len(receiver.requests)
+        await receiver.until_asked(asked + 2)
+        assert gauge.of(hook) == found.waiting_since / 1000
+        poison.cured = True
+        await gauge.until(hook, 0.0)
+        await engine.delete_webhook(hook.id)
+        await gauge.until(hook, None)
+
+
+async def test_the_metric_of_a_webhook_that_is_gone(engine: Engine, receiver: Receiver) -> None:
+    """After a 410 and after a new start it goes on saying since when events wait."""
+
+    async def gone(_: Received) -> int:
+        return 410
+
+    receiver.behave = gone
+    gauge = Gauge()
+    async with sending(engine, receiver, observer=gauge) as hook:
+        await say(engine, "tea", "一 🚪")
+        found = await status_until(engine, hook, lambda status: status.paused)
+        assert found.waiting_since is not None
+        since = found.waiting_since / 1000
+        await say(engine, "tea", "二")
+        assert gauge.of(hook) == since
+    assert gauge.of(hook) == since
+    again = Gauge()
+    async with WebhookSender(engine, FAST, again):
+        await again.until(hook, since)
+        receiver.behave = None
+        await engine.change_webhook(hook.id, paused=False)
+        await receiver.until_taken(2)
+        await again.until(hook, 0.0)
+
+
+async def test_the_metric_of_a_webhook_that_is_paused(engine: Engine, receiver: Receiver) -> None:
+    """Nothing waits until the first event that it is told of is committed; a replay is seen."""
+    hook = await engine.create_webhook(receiver.url, events=("message.created",))
+    await engine.change_webhook(hook.id, paused=True)
+    gauge = Gauge()
+    async with WebhookSender(engine, FAST, gauge):
+        await gauge.until(hook, 0.0)
+        await engine.remove_member("tea", "cy")
+        assert gauge.of(hook) == 0.0
+        await say(engine, "tea", "等着 ⏸️")
+        await say(engine, "tea", "也等着 ⏸️")
+        await gauge.until(hook, ((await engine.get_webhook(hook.id)).waiting_since or 0) / 1000)
+        assert gauge.of(hook) != 0.0
+        await engine.replay_webhook(hook.id, 2**53 - 1)
+        await gauge.until(hook, 0.0)
+        await engine.delete_webhook(hook.id)
+        await gauge.until(hook, None)
+        await say(engine, "tea", "没人等了")
+        assert gauge.of(hook) is None
+    assert receiver.requests == []

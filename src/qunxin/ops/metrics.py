@@ -128,7 +128,8 @@ METRICS: Final = (
     MetricRow(
         "qunxin_webhook_waiting_since_timestamp_seconds",
         _G,
-        "When the oldest event that a webhook still has to send happened; 0 where none waits.",
+        "When the oldest event that a webhook, paused or not, still has to send happened; 0 where "
+        "none waits.",
         ("webhook",),
     ),
 )
@@ -210,6 +211,9 @@ class Metrics:
 
     def webhook_waiting(self, webhook: str, since: int | None) -> None:
         self._webhook_waiting.labels(webhook).set(0 if since is None else since / 1000)
+
+    def webhook_deleted(self, webhook: str) -> None:
+        self._webhook_waiting.remove(webhook)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

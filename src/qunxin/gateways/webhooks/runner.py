@@ -65,6 +65,8 @@ class Runner:
         self._noted: tuple[int, ...] | None = webhook.waiting
         """What the store has as waiting; None where that is not known."""
         self._write_at = 0.0
+        self._told: int | None = -1
+        """What the observer was told last; at first nothing."""
         self._attempts: dict[asyncio.Task[Outcome], OutboxItem] = {}
         self._wake = asyncio.Event()
         self._look_at = 0.0
@@ -109,12 +111,12 @@ class Runner:
                 now = asyncio.get_running_loop().time()
                 await self._fill(now)
                 await self._start(now)
+                self._tell(now)
                 await self._write(now)
                 await self._rest(now)
         finally:
             await self._break_off()
             await self._write()
-            self._observer.webhook_waiting(self.webhook.id, None)
 
     # --- sending ------------------------------------------------------------------------------
 
@@ -293,6 +295,16 @@ class Runner:
         self._alarm = asyncio.get_running_loop().call_at(time, self._wake.set)
         self._alarm_at = time
 
+    def _tell(self, now: float) -> None:
+        """Since when events wait; that none does, only once the outbox was read to its end."""
+        oldest = self._window.oldest
+        if oldest is None and (self._left or self._look_at <= now):
+            return
+        since = None if oldest is None else oldest.time
+        if since != self._told:
+            self._told = since
+            self._observer.webhook_waiting(self.webhook.id, since)
+
     @property
     def _state(self) -> tuple[int, int, WebhookReport]:
         return (self._window.through, self._window.version, self._report)
@@ -307,8 +319,6 @@ class Runner:
             return
         self._write_at = now + self._settings.webhook_progress_seconds
         state, waiting = self._state, self._left or self._window.serials
-        oldest = self._window.oldest
-        self._observer.webhook_waiting(self.webhook.id, None if oldest is None else oldest.time)
         command = MoveWebhook(
             self.webhook.id,
             self.webhook.revision,

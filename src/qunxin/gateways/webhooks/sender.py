@@ -11,10 +11,11 @@ from typing import Final, Self
 from qunxin.engine import Engine
 from qunxin.errors import QunxinError
 from qunxin.gateways.webhooks.events import EventReader
+from qunxin.gateways.webhooks.paused import PausedWebhooks
 from qunxin.gateways.webhooks.post import Poster
 from qunxin.gateways.webhooks.runner import Runner
 from qunxin.gateways.webhooks.settings import WebhookSettings
-from qunxin.model import EventType, Webhook
+from qunxin.model import Entry, EventType, Webhook
 from qunxin.observe import NullObserver, Observer
 from qunxin.store.commands import Command, DeleteWebhook, PutWebhook
 from qunxin.store.results import Done
@@ -44,6 +45,8 @@ class WebhookSender:
         self._poster = Poster(self._settings)
         self._tasks = TaskSet()
         self._runners: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
+        self._paused = PausedWebhooks(engine, self._observer)
+        self._known: set[str] = set()
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -65,15 +68,17 @@ class WebhookSender:
 
     def _look(self, done: Sequence[tuple[Command, Done]]) -> None:
         """After each batch: tell whoever sends, break off what was recalled, see to changes."""
-        types: set[str] = set()
+        entries: list[Entry] = []
         for command, outcome in done:
             if isinstance(command, (PutWebhook, DeleteWebhook)):
                 self._changed.set()
+            entries += outcome.entries
             for entry in outcome.entries:
-                types.add(entry.type)
                 if entry.type == EventType.RECALLED and entry.body is not None:
                     self._recalled(entry.conversation, entry.body["target"])
-        if types:
+        if entries:
+            self._paused.committed(entries)
+            types = {entry.type for entry in entries}
             for runner, _ in self._runners.values():
                 runner.committed(types)
 
@@ -101,6 +106,10 @@ class WebhookSender:
         for name, webhook in webhooks.items():
             if name not in self._runners and webhook.paused is None:
                 self._start(webhook)
+        for name in self._known - webhooks.keys():
+            self._observer.webhook_deleted(name)
+        self._known = set(webhooks)
+        await self._paused.look([one for one in webhooks.values() if one.paused is not None])
 
     async def _read(self) -> dict[str, Webhook]:
         return {one.id: one for one in await self._engine.store.read_webhooks()}
