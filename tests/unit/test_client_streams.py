@@ -73,6 +73,48 @@ def test_a_new_conversation_begins_where_the_server_says() -> None:
     assert (stream.handed, stream.received) == (2, 2)
 
 
+def test_a_new_conversation_is_loaded_from_the_joining_that_the_inbox_told_of() -> None:
+    """Where another device of the user has proved to have more; unless that is too much."""
+    stream = Stream(TEA)
+    stream.join(3)
+    assert stream.begin(Subscribed(9, "e")) is Begin.LOAD
+    assert (stream.handed, stream.received, stream.handed_epoch) == (2, 2, "e")
+    long_ago = Stream(TEA)
+    long_ago.join(3)
+    assert long_ago.begin(Subscribed(50_000, "e")) is Begin.RELOAD
+
+
+@pytest.mark.parametrize(
+    ("stream", "begin"),
+    [
+        (Stream(TEA, "e", 3, 9), Begin.LOAD),
+        (Stream(TEA, "", 0, 9), Begin.LOAD),
+        (Stream(TEA, "e", 9, 9), Begin.FOLLOW),
+        (Stream(TEA, "e", 3), Begin.FOLLOW),
+        (Stream(TEA), Begin.FOLLOW),
+        (Stream(TEA, ended_at=9), Begin.RELOAD),
+        (Stream(TEA, "e", 3, 50_000), Begin.RELOAD),
+        (Stream(TEA, "other", 3, 9), Begin.RELOAD),
+    ],
+    ids=[
+        "some is missing",
+        "from the joining",
+        "nothing is missing",
+        "not left",
+        "not known and not left",
+        "nothing is known",
+        "a hole too large to load",
+        "another history",
+    ],
+)
+def test_what_is_missing_of_a_conversation_that_was_left(stream: Stream, begin: Begin) -> None:
+    """It is loaded within bounds, or the program is told; and neither twice."""
+    assert stream.end("e") is begin
+    if begin is Begin.RELOAD:
+        assert (stream.received, stream.epoch) == (stream.ended_at, "e")
+        assert stream.end("e") is Begin.FOLLOW
+
+
 @pytest.mark.parametrize(
     "start",
     [Subscribed(9, "other"), Subscribed(9, "e", True, False), Subscribed(50_000, "e")],

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from qunxin.client.backoff import Backoff
 from qunxin.client.events import Event, Handed
-from qunxin.client.file import ClientFile, StoredPosition
+from qunxin.client.file import ClientFile, StoredPosition, written
 from qunxin.client.following import follow_all
 from qunxin.client.keeper import Keeper
 from qunxin.client.link import Link, LinkBrokenError, websocket_address
@@ -23,6 +23,7 @@ from qunxin.client.receiver import Receiver
 from qunxin.client.refusals import RefusedError, UnansweredError, check_encodable
 from qunxin.client.results import ConversationView
 from qunxin.client.signals import Signal
+from qunxin.client.streams import Stream
 from qunxin.client.tokens import Tokens, TokenSource
 from qunxin.engine.results import Receipt
 from qunxin.engine.sink import Position
@@ -58,7 +59,7 @@ class Client(Operations):
     ) -> None:
         self._changed = Signal()
         self._file = ClientFile(outbox)
-        self._receiver = Receiver(self._changed, self._admit, self._failed)
+        self._receiver = Receiver(self._changed, self._admit, self._begun, self._failed)
         self.recalls = self._receiver.recalls
         self._keeper = Keeper(
             websocket_address(url),
@@ -96,11 +97,9 @@ class Client(Operations):
 
     def _start_of(self, stored: StoredPosition) -> Position:
         """From where a conversation is followed: as the program says, where it keeps positions
-        itself."""
-        kept = Position(stored.epoch, stored.position)
-        if self._positions is None:
-            return kept
-        return self._positions.get(stored.conversation, Position("", 0) if stored.epoch else kept)
+        itself and has one of this conversation."""
+        given = None if self._positions is None else self._positions.get(stored.conversation)
+        return given or Position(stored.epoch, stored.position)
 
     async def __aexit__(
         self,
@@ -149,10 +148,17 @@ class Client(Operations):
             return False
         if not self._owner:
             self._owner = self._receiver.user = user
-            self._tasks.start("owner of the file", self._file.belong_to(user))
+            self._tasks.start("owner of the file", written(self._file.belong_to(user)))
         self._keeper.welcome(link)
         self._tasks.start("follow all", follow_all(link, self._receiver))
         return True
+
+    def _begun(self, stream: Stream) -> None:
+        """From there on nothing of a conversation is left out, over restarts too, and also where
+        nothing of it comes in this run."""
+        if self._file.path is not None:
+            at = StoredPosition(stream.conversation, stream.handed_epoch, stream.handed, 0)
+            self._tasks.start("begin a conversation", written(self._file.begin(at)))
 
     def _failed(self, _name: str, _error: BaseException) -> None:
         """A defect, logged whole by its task."""
@@ -280,9 +286,9 @@ class Client(Operations):
 
     @property
     def positions(self) -> Mapping[str, Position]:
-        """Where the program stands in each conversation, the event in hand included. A program
-        that keeps them with its own data, and gives them to `connect`, gets each event exactly
-        once, whatever is killed when."""
+        """Where the program stands in each conversation that is followed or was, the event in hand
+        included. A program that keeps all of them with its own data, and gives them to `connect`,
+        gets each event exactly once, whatever is killed when."""
         return self._receiver.handed()
 
     # --- conversations -----------------------------------------------------------------------
@@ -379,9 +385,9 @@ def connect(
     function that fetches a fresh one whenever it is needed; without the function the client ends
     when the token does. `outbox` is the client's file: the messages not yet accepted, and how far
     the program has got; one process at a time. Without it both end with the client. `positions`
-    take the place of those in the file. `language` (`en`, `zh`) is that of error texts.
-    `patience_seconds` is how long a question waits for its answer, `max_reconnect_seconds` the
-    longest pause between two tries to connect.
+    take the place of those in the file; a conversation that they lack goes on from the file's.
+    `language` (`en`, `zh`) is that of error texts. `patience_seconds` is how long a question waits
+    for its answer, `max_reconnect_seconds` the longest pause between two tries to connect.
 
     Raises `invalid_request` where `url` is no address or `token` neither a text nor a function, and
     for other arguments of a wrong type; entering raises `cannot_start` where the

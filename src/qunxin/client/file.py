@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 import apsw
 import msgspec
 
+from qunxin.client.streams import NOWHERE
 from qunxin.errors import QunxinError
 from qunxin.model import JsonObject
 from qunxin.wire.device import Fault
@@ -45,13 +46,18 @@ _STAND: Final = """
     INSERT INTO positions VALUES (?, ?, ?, ?) ON CONFLICT (conversation) DO UPDATE
     SET epoch = excluded.epoch, position = excluded.position, ended_at = excluded.ended_at
 """
+_BEGIN: Final = """
+    INSERT INTO positions VALUES (?, ?, ?, ?) ON CONFLICT (conversation) DO UPDATE
+    SET epoch = excluded.epoch, position = excluded.position, ended_at = excluded.ended_at
+    WHERE epoch = ''
+"""
 _JOIN: Final = """
     INSERT INTO positions VALUES (?, '', ?, 0) ON CONFLICT (conversation) DO NOTHING
 """
-_LEAVE: Final = """
-    INSERT INTO positions VALUES (?, '', 0, ?) ON CONFLICT (conversation) DO UPDATE
+_LEAVE: Final = f"""
+    INSERT INTO positions VALUES (?, '', {NOWHERE}, ?) ON CONFLICT (conversation) DO UPDATE
     SET ended_at = max(ended_at, excluded.ended_at)
-"""
+"""  # noqa: S608
 _ABOUT: Final = "INSERT OR REPLACE INTO about VALUES (?, ?)"
 
 
@@ -64,8 +70,8 @@ class StoredMessage(NamedTuple):
 
 
 class StoredPosition(NamedTuple):
-    """Where the program stands in a conversation. An empty epoch: nothing of it has come yet, and
-    the position is where the user came into it."""
+    """Where the program stands in a conversation. An empty epoch: nothing of it was followed yet,
+    and the position is the one before the user came into it, or `NOWHERE`."""
 
     conversation: str
     epoch: str
@@ -93,8 +99,9 @@ class _Write(NamedTuple):
 class ClientFile:
     """Open from `open` to `close`; one process at a time. All methods on one loop.
 
-    A write is there when its call returns, in the order of the calls; whoever is cancelled
-    meanwhile has written all the same.
+    What is asked for is written in the order of the calls. It is there when what the call gives
+    back is done; whoever does not wait for that, or is cancelled meanwhile, has written all the
+    same. It raises `store_unavailable` where the file cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -126,26 +133,31 @@ class ClientFile:
 
     # --- writing -----------------------------------------------------------------------------
 
-    async def add(self, message: JsonObject) -> int:
-        """Put a message into the outbox; its id. On the disk (fsynced) on return."""
-        return await self._write([(_ADD, (msgspec.json.encode(message),))], durable=True)
+    def add(self, message: JsonObject) -> Awaitable[int]:
+        """Put a message into the outbox; gives its id. On the disk (fsynced) when done."""
+        return self._write([(_ADD, (msgspec.json.encode(message),))], durable=True)
 
-    async def remove(self, message_id: int) -> None:
+    def remove(self, message_id: int) -> Awaitable[int]:
         """Take a message out of the outbox. A crash may bring it back; its key makes a repeat
         harmless."""
-        await self._write([(_REMOVE, (message_id,))])
+        return self._write([(_REMOVE, (message_id,))])
 
-    async def refuse(self, message_id: int, refusal: Fault) -> None:
+    def refuse(self, message_id: int, refusal: Fault) -> Awaitable[int]:
         """Keep a refused message until its program has been told."""
-        await self._write([(_REFUSE, (msgspec.json.encode(refusal), message_id))])
+        return self._write([(_REFUSE, (msgspec.json.encode(refusal), message_id))])
 
-    async def stand(
+    def begin(self, at: StoredPosition) -> Awaitable[int]:
+        """A conversation is followed for the first time, from there. Where the program stands in
+        it already, nothing changes."""
+        return self._write([(_BEGIN, tuple(at))])
+
+    def stand(
         self,
         at: StoredPosition,
         *,
         joined: tuple[str, int] | None = None,
         left: tuple[str, int] | None = None,
-    ) -> None:
+    ) -> Awaitable[int]:
         """The program has got so far. `joined`: a conversation, and the position before the one
         at which the user came into it. `left`: one, and the last position that they may read."""
         statements: list[Statement] = [(_STAND, tuple(at))]
@@ -153,18 +165,20 @@ class ClientFile:
             statements.append((_JOIN, joined))
         if left is not None:
             statements.append((_LEAVE, left))
-        await self._write(statements)
+        return self._write(statements)
 
-    async def belong_to(self, user: str) -> None:
+    def belong_to(self, user: str) -> Awaitable[int]:
         """The file is this user's from now on."""
-        await self._write([(_ABOUT, ("user", user))])
+        return self._write([(_ABOUT, ("user", user))])
 
-    async def _write(self, statements: Sequence[Statement], *, durable: bool = False) -> int:
+    def _write(
+        self, statements: Sequence[Statement], *, durable: bool = False
+    ) -> asyncio.Future[int]:
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write(statements, durable, done))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._run(), name="client file")
-        return await done
+        return done
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -217,6 +231,11 @@ class ClientFile:
 
     def _unusable(self, detail: str) -> QunxinError:
         return QunxinError("cannot_start", detail=f"{self.path}: {detail}")
+
+
+async def written(write: Awaitable[int]) -> None:
+    """For a task that only sees to it that a failure to write is noticed."""
+    await write
 
 
 def _tell(batch: Sequence[_Write], error: QunxinError) -> None:

@@ -70,12 +70,16 @@ class Recalls:
 
 
 class Receiver:
-    """One device's streams, from the first connection to the last. All calls on the loop."""
+    """One device's streams, from the first connection to the last. All calls on the loop.
+
+    `admit` takes over a connection; `begun` is told of each conversation that is followed for the
+    first time, as soon as it is."""
 
     def __init__(
         self,
         changed: Signal,
         admit: Callable[[Link, str], bool],
+        begun: Callable[[Stream], None],
         on_failure: Callable[[str, BaseException], None],
     ) -> None:
         self.user = ""
@@ -85,6 +89,9 @@ class Receiver:
         self.recalls = Recalls()
         self._changed = changed
         self._admit = admit
+        self._begun = begun
+        self._epoch = ""
+        """The server's, as the last subscription told it."""
         self._loads = TaskSet(on_failure)
 
     def restore(self, conversation: str, epoch: str, position: int, ended_at: int) -> None:
@@ -151,11 +158,15 @@ class Receiver:
     def subscribed(self, link: Link, conversation: str, start: Subscribed) -> None:
         """A subscription begins: of the connect reply, of a push, or one that was asked for."""
         stream = self._stream(conversation)
+        is_new = not stream.handed_epoch
+        self._epoch = start.epoch
         begin = stream.begin(start)
         if begin is Begin.RELOAD:
             self._tell_reload(stream, start.offset)
         elif begin is Begin.LOAD:
             self._load(link, stream, start.offset)
+        if is_new and stream.handed_epoch:
+            self._begun(stream)
         view = _view_decoder.decode(start.data)
         parsed = Conversation.parse(conversation)
         if view is not None and parsed is not None and parsed.kind is not ConversationKind.INBOX:
@@ -211,7 +222,10 @@ class Receiver:
 
     def _load_rest(self, link: Link, stream: Stream) -> None:
         """What has not come of a conversation that is the user's no more."""
-        if stream.misses_its_end:
+        end = stream.end(self._epoch)
+        if end is Begin.RELOAD:
+            self._tell_reload(stream, stream.ended_at)
+        elif end is Begin.LOAD:
             self._load(link, stream, stream.ended_at)
 
     def _load(self, link: Link, stream: Stream, through: int) -> None:
@@ -247,7 +261,6 @@ class Receiver:
         if stream.held is not held:
             return
         page = _page_decoder.decode(reply)
-        stream.epoch = stream.epoch or page.epoch
         entries = without_recalled((decode_entry(raw) for raw in page.entries), recalls)
         for entry in entries:
             if entry.position <= stream.through:

@@ -21,6 +21,8 @@ from qunxin.wire.frames import MAX_CHANNELS, StreamPosition
 
 MAX_LOAD: Final = 20_000
 """Entries that are loaded to fill a hole; beyond it the program is told to reload."""
+NOWHERE: Final = -1
+"""Where a device stands that knows nothing of a conversation, not even where its user came in."""
 
 
 class Begin(Enum):
@@ -54,11 +56,11 @@ class Stream:
     )
 
     def __init__(
-        self, conversation: str, epoch: str = "", position: int = 0, ended_at: int = 0
+        self, conversation: str, epoch: str = "", position: int = NOWHERE, ended_at: int = 0
     ) -> None:
         self.conversation = conversation
         self.epoch = epoch
-        """Empty as long as nothing of the conversation has come."""
+        """Empty as long as nothing of the conversation was followed or asked for."""
         self.handed_epoch = epoch
         self.handed = position
         self.received = position
@@ -71,21 +73,39 @@ class Stream:
         """Where the user has left: the last position that they may read; 0 where not."""
 
     def begin(self, start: Subscribed) -> Begin:
-        """Take note of a subscription, and judge how to go on."""
+        """Take note of a subscription, and judge how to go on. One that is new begins at
+        `start`, or at the joining that the inbox told of, where that is below."""
         self.subscribed = True
         self.ended_at = 0
-        is_other = self.epoch not in ("", start.epoch)
         is_new = not self.epoch
+        is_other = self.epoch not in ("", start.epoch)
         self.epoch = start.epoch
-        is_hole_too_large = not is_new and start.offset - self.received > MAX_LOAD
-        if is_other or start.must_reload or is_hole_too_large:
+        if is_other or start.must_reload or self._misses_too_much(start.offset):
             self.received = start.offset
             self.held = None
             return Begin.RELOAD
         if is_new:
-            self.received = start.offset
-            self.hand(Position(start.epoch, start.offset))
+            is_lower = self.received == NOWHERE or start.offset < self.received
+            self.received = start.offset if is_lower else self.received
+            self.hand(Position(start.epoch, self.received))
         return Begin.LOAD if start.offset > self.received else Begin.FOLLOW
+
+    def end(self, epoch: str) -> Begin:
+        """Judge how to come to what is missing of a conversation that is the user's no more, in
+        the server's `epoch`. Where nothing is known of it, what the user may read could be all
+        that was ever written."""
+        if self.subscribed or not self.ended_at or self.received >= self.ended_at:
+            return Begin.FOLLOW
+        is_other = self.epoch not in ("", epoch)
+        is_unknown = self.received == NOWHERE
+        self.epoch = epoch
+        if is_other or is_unknown or self._misses_too_much(self.ended_at):
+            self.received = self.ended_at
+            return Begin.RELOAD
+        return Begin.LOAD
+
+    def _misses_too_much(self, through: int) -> bool:
+        return self.received != NOWHERE and through - self.received > MAX_LOAD
 
     def take(self, entry: Entry) -> Entry | None:
         """The entry as it is to be handed on; None where the device has it already. Raises
@@ -103,7 +123,7 @@ class Stream:
     def join(self, joined: int) -> None:
         """The inbox told that the user came into the conversation at position `joined`. What the
         subscription says counts more; this is for a stay that is over before there is one."""
-        if not self.epoch and not self.received:
+        if not self.epoch and self.received == NOWHERE:
             self.handed = self.received = joined - 1
 
     def hand(self, at: Position) -> None:
@@ -115,11 +135,6 @@ class Stream:
         self.epoch, self.received = self.handed_epoch, self.handed
         self.subscribed = False
         self.held = None
-
-    @property
-    def misses_its_end(self) -> bool:
-        """Whether the user has left, and some of what they may read has not come."""
-        return not self.subscribed and self.received < self.ended_at
 
 
 def first_position(entry: Entry) -> int:

@@ -1,0 +1,130 @@
+"""The Python SDK over restarts and cuts: what it follows, what it loads, and what is proven."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from client_device import PATIENCE_SECONDS, WORDS, running
+
+from qunxin.client import Entry, Event, Reload, connect
+from qunxin.engine import Engine
+from qunxin.gateways.realtime import RealtimeSettings
+from qunxin.model import DeliveryState
+from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
+
+
+@pytest.fixture
+async def node(engine: Engine) -> AsyncIterator[RealtimeNode]:
+    await put_tea(engine, "carol")
+    settings = RealtimeSettings(ping_spacing_seconds=0.05, linger_seconds=0.2)
+    async with realtime_node(engine, settings) as running_node:
+        yield running_node
+
+
+async def say(node: RealtimeNode, text: str) -> int:
+    """A message of alice's to tea; its position."""
+    return (await node.engine.send("group", "tea", sender="alice", text=text)).position
+
+
+async def prove(node: RealtimeNode, *texts: str) -> None:
+    """Another device of bob's gets `texts` and everything before them, and has proven it."""
+    async with running(node, "bob") as phone:
+        for position in [await say(node, text) for text in texts]:
+            await phone.has(TEA, position)
+        await is_delivered(node, position)
+
+
+async def is_delivered(node: RealtimeNode, position: int) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            for session in list(node.gateway._sessions):
+                session.ping_now()
+            page = await node.engine.deliveries(TEA, position)
+            if page.counts[DeliveryState.DELIVERED]:
+                return
+            await asyncio.sleep(0.02)
+
+
+# --- conversations in which nothing happens ---------------------------------------------------
+
+
+async def test_promise_8_a_quiet_conversation_is_followed_over_a_restart(
+    node: RealtimeNode, tmp_path: Path
+) -> None:
+    """A device that followed it, without an entry of it, misses nothing of what another device
+    of the user proved while it was away."""
+    file = tmp_path / "鲍勃.db"
+    await prove(node, "以前")
+    async with running(node, "bob", file) as bob:
+        assert bob.client.positions[TEA].position == 2
+    await prove(node, WORDS, "一", "二")
+    last = await say(node, "三")
+    async with running(node, "bob", file) as bob:
+        await bob.has(TEA, last)
+        assert bob.positions(TEA) == [3, 4, 5, 6]
+    assert [type(event) for event in bob.events if not isinstance(event, Entry)] == []
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+async def test_promise_8_a_program_that_keeps_positions_misses_nothing_of_it(
+    node: RealtimeNode, tmp_path: Path, has_file: bool
+) -> None:
+    """The file stands in for what the program has not saved; without a file it saves all."""
+    file = tmp_path / "鲍勃.db" if has_file else None
+    await prove(node, "以前")
+    async with running(node, "bob", file, positions={}) as bob:
+        kept = {} if has_file else dict(bob.client.positions)
+    await prove(node, WORDS)
+    last = await say(node, "后来")
+    async with running(node, "bob", file, positions=kept) as bob:
+        await bob.has(TEA, last)
+        assert bob.positions(TEA) == [3, 4]
+
+
+async def test_what_was_handed_counts_more_than_where_it_began(
+    node: RealtimeNode, tmp_path: Path
+) -> None:
+    """An event that comes with the subscription does not come again after a restart."""
+    file = tmp_path / "鲍勃.db"
+    last = await say(node, WORDS)
+    async with running(node, "bob", file) as bob:
+        await bob.has(TEA, last)
+    async with running(node, "bob", file) as bob:
+        await bob.has(TEA, await say(node, "二"))
+        assert bob.positions(TEA) == [last + 1]
+
+
+# --- groups that the user has left ------------------------------------------------------------
+
+
+async def test_promise_8_a_group_left_while_away_is_told_to_be_reloaded(
+    node: RealtimeNode, tmp_path: Path
+) -> None:
+    """A device that knows nothing of it does not get what others of the user had long ago; it is
+    told, once, and again where its program had not finished."""
+    await prove(node, *(f"{number} {WORDS}" for number in range(5)))
+    await say(node, "最后")
+    removed = await node.engine.remove_member("tea", "bob")
+
+    def fail(event: Event) -> None:
+        if isinstance(event, Reload):
+            raise ZeroDivisionError
+
+    file = tmp_path / "鲍勃.db"
+    async with connect(node.url, node.token("bob"), outbox=file) as client:
+        with pytest.raises(ZeroDivisionError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await client.run(fail)
+    async with running(node, "bob", file) as bob:
+        told = await bob.until(lambda event: isinstance(event, Reload))
+        assert told == Reload(TEA, node.engine.epoch, removed.membership_version)
+        page = await bob.client.history(TEA, limit=3)
+        assert page.entries[-1].position == removed.membership_version
+    async with running(node, "bob", file) as bob:
+        private = await node.engine.send("private", "bob", sender="alice", text=WORDS)
+        await bob.has("private:alice~bob", private.position)
+        assert not [event for event in bob.events if isinstance(event, Reload)]
+        assert bob.positions(TEA) == []
