@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from client_device import PATIENCE_SECONDS, WORDS, running
 
 from qunxin.client import Entry, Event, Reload, connect
+from qunxin.client.receiver import Receiver
 from qunxin.engine import Engine
+from qunxin.errors import QunxinError
 from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.model import DeliveryState
 from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
@@ -128,3 +131,91 @@ async def test_promise_8_a_group_left_while_away_is_told_to_be_reloaded(
         await bob.has("private:alice~bob", private.position)
         assert not [event for event in bob.events if isinstance(event, Reload)]
         assert bob.positions(TEA) == []
+
+
+async def _passed_stay(node: RealtimeNode, file: Path) -> None:
+    """Carol's device has the file, and knows nothing yet of a stay of hers that is over, and that
+    another device of hers has proven to have."""
+    async with running(node, "carol", file):
+        pass
+    async with running(node, "carol") as phone:
+        await node.engine.add_members("tea", ["carol"])
+        position = await say(node, WORDS)
+        await phone.has(TEA, position)
+        await is_delivered(node, position)
+    await node.engine.remove_member("tea", "carol")
+
+
+def _hold_loading(monkeypatch: pytest.MonkeyPatch, before: Callable[[], Awaitable[None]]) -> None:
+    """`before` is waited for before each page of a log that a device loads."""
+    load = Receiver._load_page
+
+    async def held(self: Receiver, *args: Any) -> None:
+        await before()
+        await load(self, *args)
+
+    monkeypatch.setattr(Receiver, "_load_page", held)
+
+
+async def test_promise_4_what_waits_for_older_entries_is_not_delivered(
+    node: RealtimeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ping behind live entries is answered only after they have been handed to the program,
+    also where they wait for a former stay to be loaded."""
+    file = tmp_path / "卡罗尔.db"
+    await _passed_stay(node, file)
+    loading, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        loading.set()
+        await go_on.wait()
+
+    _hold_loading(monkeypatch, wait)
+    async with running(node, "carol", file) as carol, asyncio.timeout(PATIENCE_SECONDS):
+        await loading.wait()
+        await node.engine.add_members("tea", ["carol"])
+        last = await say(node, "现场")
+        while not carol.client._receiver.streams[TEA].held:
+            await carol.client.get_group("tea")
+        (session,) = node.gateway._sessions
+        session.ping_now()
+        for _ in range(3):  # a question after the ping is answered after its pong has come
+            await carol.client.get_group("tea")
+        assert session.protocol.pings
+        assert carol.positions(TEA) == []
+        go_on.set()
+        await carol.has(TEA, last)
+        assert carol.positions(TEA) == [2, 3, 4, 5, 6]
+        await is_delivered(node, last)
+
+
+async def test_a_refused_page_is_asked_for_again(
+    node: RealtimeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal that a repeat can mend, with live entries waiting for the page, ends the
+    connection and not the client."""
+    file = tmp_path / "卡罗尔.db"
+    await _passed_stay(node, file)
+    loading, go_on = asyncio.Event(), asyncio.Event()
+    entries, refusals = node.engine.entries, ["overloaded"]
+
+    async def wait() -> None:
+        loading.set()
+        await go_on.wait()
+
+    async def refuse(*args: Any, **fields: Any) -> Any:
+        if refusals:
+            raise QunxinError(refusals.pop())
+        return await entries(*args, **fields)
+
+    _hold_loading(monkeypatch, wait)
+    monkeypatch.setattr(node.engine, "entries", refuse)
+    async with running(node, "carol", file) as carol, asyncio.timeout(PATIENCE_SECONDS):
+        await loading.wait()
+        await node.engine.add_members("tea", ["carol"])
+        last = await say(node, "现场")
+        while not carol.client._receiver.streams[TEA].held:
+            await carol.client.get_group("tea")
+        go_on.set()
+        await carol.has(TEA, last)
+        assert (carol.positions(TEA), refusals) == ([2, 3, 4, 5, 6], [])

@@ -8,21 +8,23 @@ it.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from qunxin.client.conversations import Conversations
 from qunxin.client.events import Handed, Reload
-from qunxin.client.inflow import Inflow
+from qunxin.client.inflow import Inflow, Pong
 from qunxin.client.link import Link, LinkBrokenError
 from qunxin.client.refusals import RefusedError
 from qunxin.client.results import ConversationView, EntryList
 from qunxin.client.signals import Signal
 from qunxin.client.streams import (
     Begin,
+    GapError,
     Stream,
     handed_positions,
     known_positions,
@@ -69,6 +71,14 @@ class Recalls:
             self._reads.remove(read)
 
 
+class _KeptPong(NamedTuple):
+    """The answer to a ping, and what stood before that ping and waits for older entries: lists
+    that are empty once it waits for the program."""
+
+    pong: Pong
+    behind: list[list[Entry]]
+
+
 class Receiver:
     """One device's streams, from the first connection to the last. All calls on the loop.
 
@@ -92,6 +102,7 @@ class Receiver:
         self._begun = begun
         self._epoch = ""
         """The server's, as the last subscription told it."""
+        self._pongs: deque[_KeptPong] = deque()
         self._loads = TaskSet(on_failure)
 
     def restore(self, conversation: str, epoch: str, position: int, ended_at: int) -> None:
@@ -119,6 +130,7 @@ class Receiver:
     def disconnected(self) -> None:
         """What was not handed on is given up: the next connection is asked for it again."""
         self.inflow.clear()
+        self._pongs.clear()
         for stream in self.streams.values():
             stream.restart()
         self._changed.send()
@@ -152,7 +164,16 @@ class Receiver:
             self._load_rest(link, stream)
 
     def pinged(self, link: Link) -> None:
-        self.inflow.put_pong(link.pong)
+        """Answered when the program is done with everything before it: what is held while older
+        entries are loaded is among that."""
+        held = [stream.held for stream in self.streams.values() if stream.held]
+        self._pongs.append(_KeptPong(link.pong, held))
+        self._put_pongs()
+
+    def _put_pongs(self) -> None:
+        """In the order of the pings, as a pong answers the oldest."""
+        while self._pongs and not any(self._pongs[0].behind):
+            self.inflow.put_pong(self._pongs.popleft().pong)
         self._changed.send()
 
     def subscribed(self, link: Link, conversation: str, start: Subscribed) -> None:
@@ -237,20 +258,34 @@ class Receiver:
         self._loads.start(f"load {stream.conversation}", work)
 
     async def _load_pages(self, link: Link, stream: Stream, held: list[Entry]) -> None:
-        """Everything up to `stream.through`, then what came live meanwhile."""
+        """Everything up to `stream.through`, then what came live meanwhile. Where that cannot be
+        now, the connection ends, and the next one meets the same."""
+        try:
+            await self._fill(link, stream, held)
+        except LinkBrokenError:
+            return
+        except GapError as gap:
+            link.abort(Ended(1002, f"not the protocol: {gap}"))
+        except RefusedError as refused:
+            link.abort(Ended(1013, f"cannot read {stream.conversation}: {refused}"))
+
+    async def _fill(self, link: Link, stream: Stream, held: list[Entry]) -> None:
+        """Raises a refusal that a repeat can mend."""
         try:
             while stream.held is held and stream.received < stream.through:
                 await self._load_page(link, stream, held)
-        except LinkBrokenError:
-            return
         except RefusedError as refused:
+            if refused.retryable:
+                raise
             if stream.held is held:
-                self._give_up_loading(link, stream, refused)
+                self._give_up_loading(stream, refused)
         if stream.held is held:
             stream.held = None
             for entry in held:
                 self._queue(link, stream, entry)
             self._load_rest(link, stream)
+        held.clear()
+        self._put_pongs()
 
     async def _load_page(self, link: Link, stream: Stream, held: list[Entry]) -> None:
         after = stream.received
@@ -268,12 +303,8 @@ class Receiver:
         if stream.received == after:  # nothing there is for this reader
             stream.received = stream.through
 
-    def _give_up_loading(self, link: Link, stream: Stream, refused: RefusedError) -> None:
-        """A refusal that a repeat can mend is met again by the next connection; at any other the
-        program is told that it cannot have what is missing."""
-        if refused.retryable:
-            link.abort(Ended(1013, f"cannot read {stream.conversation}: {refused}"))
-            return
+    def _give_up_loading(self, stream: Stream, refused: RefusedError) -> None:
+        """The program is told that it cannot have what is missing."""
         _log.warning("cannot read %s: %s", stream.conversation, refused)
         stream.received = stream.through
         self._tell_reload(stream, stream.through)
