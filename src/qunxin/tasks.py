@@ -31,6 +31,11 @@ class TaskSet:
         task.add_done_callback(self._done)
         return task
 
+    async def wait(self) -> None:
+        """Return once all have ended by themselves, those that begin meanwhile included."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def close(self) -> None:
         """Cancel every task and wait until all have ended. Failures were reported already."""
         tasks = list(self._tasks)

@@ -115,6 +115,7 @@ class Client(Operations):
                 await self._finish()
         finally:
             await self._tasks.close()
+            self._keeper.close()
             await self._outbox.close()
             await self._receiver.close()
             await self._file.close()
@@ -135,7 +136,8 @@ class Client(Operations):
         return self._keeper.trouble
 
     async def wait_connected(self) -> None:
-        """Return while there is a connection. Raises the error that ended all connecting."""
+        """Return while there is a connection. Raises the error that ended all connecting, or
+        `outcome_unknown` where the client is closed before."""
         await self._keeper.ready()
 
     def _admit(self, link: Link, user: str) -> bool:
@@ -180,12 +182,9 @@ class Client(Operations):
         refusal, or `invalid_request` at once for what is no text (half of a surrogate pair).
         Cancelling (`asyncio.timeout`) gives up the waiting, not the message."""
         posted = self._new(type, to, text, content=content, key=key, require=require)
-        posted.awaited += 1
-        try:
+        with posted.awaited():
             await self._outbox.post(posted)
             return await posted.receipt()
-        finally:
-            posted.awaited -= 1
 
     async def post(
         self,

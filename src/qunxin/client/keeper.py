@@ -10,7 +10,12 @@ from typing import Any, Final, Protocol
 
 from qunxin.client.backoff import Backoff
 from qunxin.client.link import Link, LinkBrokenError, Listener, NoServerError
-from qunxin.client.refusals import RefusedError, closed_for_good, comes_back
+from qunxin.client.refusals import (
+    RefusedError,
+    UnansweredError,
+    closed_for_good,
+    comes_back,
+)
 from qunxin.client.signals import Signal
 from qunxin.client.tokens import NoTokenError, Tokens, may_pass
 from qunxin.errors import QunxinError
@@ -93,6 +98,12 @@ class Keeper:
         if self.error is None:
             self.error = error
             _log.warning("will not connect again: %s", error)
+        self._changed.send()
+
+    def close(self) -> None:
+        """The client is closed: whoever still waits for a connection is told."""
+        if self.error is None:
+            self.error = UnansweredError("the client was closed")
         self._changed.send()
 
     def welcome(self, link: Link) -> None:

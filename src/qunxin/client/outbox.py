@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Final, TypeAlias
 
 import msgspec
 
 from qunxin.client.backoff import Backoff
 from qunxin.client.events import Handed, Unsent
-from qunxin.client.file import ClientFile, StoredMessage
+from qunxin.client.file import ClientFile, StoredMessage, written
 from qunxin.client.link import LinkBrokenError
 from qunxin.client.refusals import RefusedError, UnansweredError
 from qunxin.engine.results import Receipt
@@ -49,11 +51,11 @@ class Posted:
     def __init__(self, message: JsonObject, message_id: int = 0) -> None:
         self.id = message_id
         self.message = message
-        self.awaited = 0
-        """How many wait for the receipt; where nobody does, a refusal becomes an event."""
         self.outcome: asyncio.Future[Receipt | QunxinError] = (
             asyncio.get_running_loop().create_future()
         )
+        self._awaited = 0
+        self._on_refusal: Callable[[bool], None] | None = None
 
     @property
     def key(self) -> str:
@@ -68,14 +70,37 @@ class Posted:
         """Wait until it is accepted. Raises the refusal; or, the message staying in the outbox,
         `outcome_unknown` where the client is closed before, and the error for which the server
         ended all connecting. Cancelling gives up the waiting, not the message."""
-        self.awaited += 1
-        try:
+        with self.awaited():
             outcome = await asyncio.shield(self.outcome)
-        finally:
-            self.awaited -= 1
-        if isinstance(outcome, QunxinError):
-            raise outcome
+            if isinstance(outcome, QunxinError):
+                self._hear(raised=True)
+                raise outcome
         return outcome
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Inside the block somebody waits for the outcome. A refusal that comes while nobody
+        does, or that whoever waited was not told before being cancelled, becomes an event."""
+        self._awaited += 1
+        try:
+            yield
+        finally:
+            self._awaited -= 1
+            if self.outcome.done() and not self._awaited:
+                self._hear(raised=False)
+
+    def refuse(self, refusal: RefusedError, on_refusal: Callable[[bool], None]) -> None:
+        """The outcome is a refusal. `on_refusal` is called once: with True as soon as it is raised
+        to somebody, with False as soon as nobody waits any more."""
+        self._on_refusal = on_refusal
+        self.outcome.set_result(refusal)
+        if not self._awaited:
+            self._hear(raised=False)
+
+    def _hear(self, *, raised: bool) -> None:
+        told, self._on_refusal = self._on_refusal, None
+        if told is not None:
+            told(raised)
 
 
 class Outbox:
@@ -101,6 +126,7 @@ class Outbox:
         self._empty = asyncio.Event()
         self._empty.set()
         self._stopped: QunxinError | None = None
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting) + self._adding
@@ -114,7 +140,8 @@ class Outbox:
                 self._enqueue(Posted(row.message, row.id))
 
     async def post(self, posted: Posted) -> None:
-        """In the outbox, durably, on return; whoever is cancelled meanwhile has posted it."""
+        """In the outbox, durably, on return; whoever is cancelled meanwhile has posted it. Where
+        sending has stopped it stays there for the next start."""
         self._adding += 1
         self._empty.clear()
         await asyncio.shield(self._posting.start("post", self._add(posted)))
@@ -128,10 +155,14 @@ class Outbox:
             await self._empty.wait()
 
     async def close(self) -> None:
-        """Stop sending. Whoever waits is told that the outcome is not known."""
-        await self._posting.close()
+        """Stop sending; what is being posted is posted first. Whoever waits is told that the
+        outcome is not known."""
+        error = UnansweredError("the client was closed")
+        self._stop((), error)
+        await self._posting.wait()
         await self._sending.close()
-        self._stop(self._waiting.values(), UnansweredError("the client was closed"))
+        self._stop(self._waiting.values(), error)
+        self._closed = True
 
     async def _add(self, posted: Posted) -> None:
         try:
@@ -143,6 +174,9 @@ class Outbox:
 
     def _enqueue(self, posted: Posted) -> None:
         self._waiting[posted.id] = posted
+        if self._stopped is not None:
+            posted.outcome.set_result(self._stopped)
+            return
         self._empty.clear()
         lane = self._lanes.get(posted.lane)
         if lane is not None:
@@ -152,20 +186,22 @@ class Outbox:
         self._sending.start(f"send to {posted.lane[1]}", self._run(posted.lane))
 
     async def _run(self, name: Lane) -> None:
-        """One message after the other, until the lane is empty."""
+        """One message after the other, until the lane is empty. A failure of the client stops all
+        sending, as nothing may overtake what stays behind."""
         lane = self._lanes[name]
-        while lane:
-            posted = lane[0]
-            try:
-                outcome = await self._deliver(posted)
-            except OutboxStoppedError as stopped:
-                self._stop(lane, stopped.error)
-                del self._lanes[name]
-                return
-            lane.popleft()
-            await self._finish(posted, outcome)
-            if not lane:
-                del self._lanes[name]
+        try:
+            while lane:
+                outcome = await self._deliver(lane[0])
+                await self._finish(lane[0], outcome)
+                lane.popleft()
+        except OutboxStoppedError as stopped:
+            self._stop(lane, stopped.error)
+        except Exception as error:
+            told = error if isinstance(error, QunxinError) else QunxinError("internal")
+            self._stop(lane, told)
+            raise
+        finally:
+            del self._lanes[name]
         self._look()
 
     async def _deliver(self, posted: Posted) -> Receipt | RefusedError:
@@ -185,8 +221,9 @@ class Outbox:
                 await asyncio.sleep(backoff.next_seconds(refused.retry_after))
 
     def _stop(self, messages: Iterable[Posted], error: QunxinError) -> None:
-        """Whoever waits is told; the messages stay in the file for the next start."""
-        self._stopped = error
+        """Whoever waits is told; the messages stay in the file for the next start, and so does
+        what is posted from now on. The first reason counts."""
+        self._stopped = self._stopped or error
         self._empty.set()
         for posted in messages:
             if not posted.outcome.done():
@@ -194,20 +231,37 @@ class Outbox:
 
     async def _finish(self, posted: Posted, outcome: Receipt | RefusedError) -> None:
         """What the file cannot keep any more is a failure of the client, not of the message."""
+        if isinstance(outcome, RefusedError):
+            await self._refuse(posted, outcome)
+            return
         try:
-            await self._settle(posted, outcome)
+            await self._file.remove(posted.id)
         finally:
             del self._waiting[posted.id]
-            if not posted.outcome.done():
-                posted.outcome.set_result(outcome)
+            posted.outcome.set_result(outcome)
 
-    async def _settle(self, posted: Posted, outcome: Receipt | RefusedError) -> None:
-        if isinstance(outcome, RefusedError) and not posted.awaited:
-            fault = Fault(outcome.number, outcome.message)
-            await self._file.refuse(posted.id, fault)
-            self._tell_unsent(posted.id, posted.message, outcome)
+    async def _refuse(self, posted: Posted, refusal: RefusedError) -> None:
+        """It is in the file before anybody is told, and until somebody was. Where the client is
+        closed meanwhile the next start tells of it."""
+        failure: QunxinError | None = None
+        try:
+            await self._file.refuse(posted.id, Fault(refusal.number, refusal.message))
+        except QunxinError as error:
+            failure = error
+        del self._waiting[posted.id]
+        posted.refuse(refusal, partial(self._told, posted, refusal))
+        if failure is not None:
+            raise failure
+
+    def _told(self, posted: Posted, refusal: RefusedError, raised: bool) -> None:
+        """After the end of the client the file keeps it, and the next start tells of it."""
+        if self._closed:
+            return
+        if raised:
+            removed = self._file.remove(posted.id)
+            self._sending.start("forget a refusal", written(removed))
         else:
-            await self._file.remove(posted.id)
+            self._tell_unsent(posted.id, posted.message, refusal)
 
     def _tell_unsent(self, message_id: int, message: JsonObject, error: RefusedError) -> None:
         self._tell(Handed(Unsent(message, error), unsent=message_id))
