@@ -162,6 +162,65 @@ async def test_a_refusal_that_closing_met_is_told_at_the_next_start(
     assert (told.key, told.error.code) == ("键", "group_not_found")
 
 
+# --- what is too large ------------------------------------------------------------------------
+
+
+async def test_a_message_too_large_to_be_read_ends_itself_alone(
+    node: RealtimeNode, tmp_path: Path
+) -> None:
+    """The connection ends at it, and comes back for all the others, in their order."""
+    async with sender(node, tmp_path / "发件箱.db") as client, running(node, "bob") as bob:
+        sizes = (TOO_LARGE, TOO_LARGE * 2)
+        large = [await client.post("group", "tea", text) for text in sizes]
+        small = await client.post("group", "tea", WORDS)
+        other = await client.post("private", "bob", WORDS)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for posted in large:
+                with pytest.raises(RefusedError) as refused:
+                    await posted.receipt()
+                assert refused.value.code == "message_too_large"
+                assert not refused.value.retryable
+            receipt = await small.receipt()
+            await other.receipt()
+        await bob.has(TEA, receipt.position)
+        assert [entry.text for entry in bob.entries(TEA)][1:] == [WORDS]
+        assert client.unsent == 0
+
+
+async def test_a_message_too_large_that_is_in_the_file_ends_itself_alone(
+    node: RealtimeNode, tmp_path: Path
+) -> None:
+    """Posted in an earlier run: it is told as unsent, with the text in the client's language."""
+    file = tmp_path / "发件箱.db"
+    async with connect("http://127.0.0.1:9", "令牌", outbox=file) as offline:
+        await offline.post("group", "tea", TOO_LARGE, key="大")
+    async with running(node, "alice", file, language="zh") as alice:
+        told = await alice.until(lambda event: isinstance(event, Unsent))
+        assert isinstance(told, Unsent)
+        assert (told.key, told.error.code) == ("大", "message_too_large")
+        assert "无法" in told.error.text()
+        assert (await alice.client.send("group", "tea", WORDS)).position == 2
+
+
+async def test_a_question_too_large_to_be_read_is_refused(node: RealtimeNode) -> None:
+    """It is not repeated, and takes no message with it."""
+    async with sender(node) as client, asyncio.timeout(PATIENCE_SECONDS):
+        asking = asyncio.create_task(client.call("user.get", object, user=TOO_LARGE))
+        posted = await client.post("group", "tea", WORDS)
+        with pytest.raises(RefusedError) as refused:
+            await asking
+        assert refused.value.code == "message_too_large"
+        assert (await posted.receipt()).position == 2
+
+
+async def test_a_connect_too_large_to_be_read_ends_the_client(node: RealtimeNode) -> None:
+    """The next one would be no smaller."""
+    async with connect(node.url, TOO_LARGE) as client, asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(QunxinError) as ended:
+            await client.wait_connected()
+        assert ended.value.code == "message_too_large"
+
+
 # --- nothing waits for ever -------------------------------------------------------------------
 
 

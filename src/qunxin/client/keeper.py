@@ -124,7 +124,11 @@ class Keeper:
             return self._judge_no_token(error)
         try:
             link = await Link.open(
-                self.url, self._device, call_seconds=self._call_seconds, ssl=self._ssl
+                self.url,
+                self._device,
+                call_seconds=self._call_seconds,
+                ssl=self._ssl,
+                language=self._language,
             )
         except NoServerError as error:
             self._note_no_server(error)
@@ -163,7 +167,8 @@ class Keeper:
         finally:
             refreshing.cancel()
             await asyncio.wait([refreshing])
-        return self._judge_end(ended, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        return self._judge_end(ended, seconds, by_a_command=link.ended_by_a_command)
 
     def _connect_fields(self, token: str) -> dict[str, Any]:
         return connect_fields(
@@ -190,10 +195,11 @@ class Keeper:
             return 0.0
         return self._backoff.next_seconds(refused.retry_after)
 
-    def _judge_end(self, ended: Ended, seconds: float) -> float:
-        """How the connection ended, after it had been up for so long."""
+    def _judge_end(self, ended: Ended, seconds: float, *, by_a_command: bool = False) -> float:
+        """How the connection ended, after it had been up for so long. `by_a_command`: one that was
+        too large, and is given up."""
         self.trouble = f"{ended.reason} ({ended.code})"
-        if not comes_back(ended.code):
+        if not comes_back(ended.code) and not by_a_command:
             self.fail(closed_for_good(ended, self._device.user))
             return 0.0
         if seconds >= _STEADY_SECONDS:

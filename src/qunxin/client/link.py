@@ -21,7 +21,7 @@ from websockets.exceptions import (
     ProxyError,
 )
 
-from qunxin.client.refusals import RefusedError
+from qunxin.client.refusals import RefusedError, is_too_large, too_large
 from qunxin.client.streams import GapError
 from qunxin.errors import QunxinError
 from qunxin.wire.device import (
@@ -84,13 +84,23 @@ def websocket_address(url: str) -> str:
 class Link:
     """Made by `open`. `closed` is done when the connection has ended, and says how."""
 
-    def __init__(self, socket: ClientConnection, listener: Listener, call_seconds: float) -> None:
+    def __init__(
+        self,
+        socket: ClientConnection,
+        listener: Listener,
+        call_seconds: float,
+        language: str = "en",
+    ) -> None:
         self._socket = socket
         self._listener = listener
         self._call_seconds = call_seconds
         self._silence_seconds = call_seconds
+        self._language = language
         self._replies: dict[int, asyncio.Future[ServerLine | None]] = {}
         self._subscribing: dict[int, str] = {}
+        self._sizes: dict[int, int] = {}
+        """Bytes of each command that the server has not answered, whether anybody still waits for
+        the answer or not."""
         self._last_id = 0
         self._why: Ended | None = None
         self.closed: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
@@ -98,7 +108,13 @@ class Link:
 
     @classmethod
     async def open(
-        cls, url: str, listener: Listener, *, call_seconds: float, ssl: tls.SSLContext | None
+        cls,
+        url: str,
+        listener: Listener,
+        *,
+        call_seconds: float,
+        ssl: tls.SSLContext | None,
+        language: str = "en",
     ) -> Link:
         """Upgraded, nothing sent. Raises `NoServerError`."""
         try:
@@ -117,7 +133,7 @@ class Link:
             raise _rejected(url, error) from error
         except (OSError, TimeoutError, InvalidHandshake, ProxyError, ConnectionClosed) as error:
             raise NoServerError(f"{url}: {str(error) or 'no answer in time'}") from error
-        return cls(socket, listener, call_seconds)
+        return cls(socket, listener, call_seconds, language)
 
     @property
     def usable(self) -> bool:
@@ -128,7 +144,8 @@ class Link:
 
     async def ask(self, kind: str, fields: Any) -> ServerLine:
         """The reply. Raises `RefusedError`, or `LinkBrokenError` where there was none; a reply
-        that does not come in time ends the connection."""
+        that does not come in time ends the connection. A command that is too large for the server
+        ends the connection too, and is refused: `message_too_large`."""
         self._last_id += 1
         number = self._last_id
         reply: asyncio.Future[ServerLine | None] = asyncio.get_running_loop().create_future()
@@ -137,16 +154,18 @@ class Link:
             self._subscribing[number] = fields["channel"]
         try:
             async with asyncio.timeout(self._call_seconds):
-                await self._send(encode_command(number, kind, fields))
+                await self._give(number, encode_command(number, kind, fields))
                 line = await reply
         except TimeoutError:
             self.abort(Ended(1006, f"no answer to {kind} in {self._call_seconds:g} s"))
             raise LinkBrokenError from None
+        except LinkBrokenError:
+            raise self._why_unanswered(number) from None
         finally:
             self._replies.pop(number, None)
             self._subscribing.pop(number, None)
         if line is None:
-            raise LinkBrokenError
+            raise self._why_unanswered(number)
         if line.error is not None:
             raise RefusedError(line.error)
         return line
@@ -162,6 +181,24 @@ class Link:
             await self._send("{}")
         except LinkBrokenError:
             return
+
+    async def _give(self, number: int, line: str) -> None:
+        if self.usable:
+            self._sizes[number] = len(line.encode())
+        await self._send(line)
+
+    def _why_unanswered(self, number: int) -> LinkBrokenError | RefusedError:
+        """The server ends a connection at a command that is too large, without saying which: it
+        was the largest, or that one would have been too large as well."""
+        largest = max(self._sizes, key=self._sizes.__getitem__, default=0)
+        if self._why is None or not is_too_large(self._why) or number != largest:
+            return LinkBrokenError()
+        return too_large(self._sizes[number], self._language)
+
+    @property
+    def ended_by_a_command(self) -> bool:
+        """Whether one was too large for the server. Whoever gave it was told."""
+        return self._why is not None and is_too_large(self._why) and bool(self._sizes)
 
     async def _send(self, line: str) -> None:
         if not self.usable:
@@ -235,6 +272,7 @@ class Link:
             self._listener.welcomed(self, line.connect)
         if line.subscribe is not None and line.id in self._subscribing:
             self._listener.subscribed(self, self._subscribing[line.id], line.subscribe)
+        self._sizes.pop(line.id, None)
         reply = self._replies.get(line.id)
         if reply is not None and not reply.done():
             reply.set_result(line)

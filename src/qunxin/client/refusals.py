@@ -12,10 +12,18 @@ from typing import Any, Final
 import msgspec
 
 from qunxin.errors import QunxinError
-from qunxin.wire.codes import ERASED, SESSIONS_ENDED, SUSPENDED
+from qunxin.wire.codes import (
+    ERASED,
+    ERROR_NUMBERS,
+    FRAME_TOO_LARGE,
+    SESSIONS_ENDED,
+    SUSPENDED,
+)
 from qunxin.wire.device import ERROR_CODES, Ended, Fault
 
 _LAST_OWN_CLOSE: Final = 4999
+_MESSAGE_TOO_BIG: Final = 1009
+"""The WebSocket's own code (RFC 6455, 7.4.1), as something between client and server may say."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -64,6 +72,19 @@ def check_encodable(fields: Mapping[str, Any]) -> None:
 def comes_back(code: int) -> bool:
     """Whether a device connects again after a connection closed with `code`."""
     return not (3500 <= code < 4000 or 4500 <= code <= _LAST_OWN_CLOSE)
+
+
+def is_too_large(ended: Ended) -> bool:
+    """Whether a connection was closed because of the size of something that was sent over it."""
+    return ended.code in (FRAME_TOO_LARGE.code, _MESSAGE_TOO_BIG)
+
+
+def too_large(size: int, language: str) -> RefusedError:
+    """The refusal of a command of `size` bytes that the server took for too large to be read; how
+    much it would have taken is not known."""
+    english, chinese = "The server does not read {} bytes at once", "服务器无法一次读取 {} 字节"
+    text = (chinese if language == "zh" else english).format(size)
+    return RefusedError(Fault(ERROR_NUMBERS["message_too_large"], text))
 
 
 def closed_for_good(ended: Ended, user: str) -> QunxinError:
