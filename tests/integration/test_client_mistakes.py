@@ -176,9 +176,15 @@ async def test_a_failure_that_may_pass_is_waited_out(
         ({"content": [object()]}, "content: Encoding objects of type object is unsupported"),
         ({"text": "茶", "key": HALF}, "key: not valid Unicode"),
         ({"text": "茶", "to": HALF}, "to: not valid Unicode"),
+        ({"text": "茶", "to": 5}, "to: int is no text"),
+        ({"text": "茶", "type": None}, "type: NoneType is no text"),
+        ({"text": "茶".encode()}, "text: bytes is no text"),
+        ({"text": "茶", "key": 7}, "key: int is no text"),
+        ({"text": "茶", "require": True}, "require: bool is no text"),
+        ({"content": "茶"}, "content: str is no list"),
     ],
 )
-async def test_what_is_no_text_is_refused_at_the_call(
+async def test_what_can_never_be_sent_is_refused_at_the_call(
     node: RealtimeNode,
     tmp_path: Path,
     fields: dict[str, Any],

@@ -221,6 +221,26 @@ async def test_a_connect_too_large_to_be_read_ends_the_client(node: RealtimeNode
         assert ended.value.code == "message_too_large"
 
 
+# --- what is sent is what was given -----------------------------------------------------------
+
+
+async def test_content_that_is_changed_after_the_call_is_sent_as_it_was(
+    node: RealtimeNode, tmp_path: Path
+) -> None:
+    """The call returns when the message is in the file, and that is what is sent."""
+    async with running(node, "bob") as bob:
+        client = connect(node.url, node.token("alice"), outbox=tmp_path / "发件箱.db")
+        part = {"type": "text", "text": WORDS}
+        content: list[dict[str, Any]] = [part]
+        async with client:
+            posted = await client.post("group", "tea", content=content)
+            part["text"] = "改了"
+            content.append({"type": "text", "text": "加了"})
+            receipt = await posted.receipt()
+        await bob.has(TEA, receipt.position)
+        assert bob.entries(TEA)[-1].text == WORDS
+
+
 # --- nothing waits for ever -------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from qunxin.client.link import Link, LinkBrokenError, websocket_address
 from qunxin.client.operations import Operations
 from qunxin.client.outbox import Outbox, OutboxStoppedError, Posted
 from qunxin.client.receiver import Receiver
-from qunxin.client.refusals import RefusedError, UnansweredError, check_encodable
+from qunxin.client.refusals import RefusedError, UnansweredError, check_encodable, check_message
 from qunxin.client.results import ConversationView
 from qunxin.client.signals import Signal
 from qunxin.client.streams import Stream
@@ -179,8 +179,9 @@ class Client(Operations):
         require: Require | None = None,
     ) -> Receipt:
         """Send, and wait for as long as it takes until the message is accepted. Raises the
-        refusal, or `invalid_request` at once for what is no text (half of a surrogate pair).
-        Cancelling (`asyncio.timeout`) gives up the waiting, not the message."""
+        refusal, or `invalid_request` at once for arguments of a wrong type and what is no text
+        (half of a surrogate pair). Cancelling (`asyncio.timeout`) gives up the waiting, not the
+        message: a refusal that is not raised here then comes as an `Unsent` event."""
         posted = self._new(type, to, text, content=content, key=key, require=require)
         with posted.awaited():
             await self._outbox.post(posted)
@@ -199,8 +200,9 @@ class Client(Operations):
         """Put a message into the outbox; it is on the disk on return, where there is a file.
 
         Messages to one recipient are sent in the order in which they were posted. `key` is made
-        where none is given. A refusal that nobody waits for comes as an `Unsent` event. Raises
-        `invalid_request` for what is no text (half of a surrogate pair).
+        where none is given. What is sent is what `content` held at the call. A refusal that nobody
+        waits for comes as an `Unsent` event. Raises `invalid_request` for arguments of a wrong
+        type and what is no text (half of a surrogate pair).
         """
         posted = self._new(type, to, text, content=content, key=key, require=require)
         await self._outbox.post(posted)
@@ -210,10 +212,9 @@ class Client(Operations):
         if self._closed:
             raise RuntimeError("the client is closed")
         more["key"] = more["key"] or uuid.uuid4().hex
-        fields = {"type": str(type), "to": to, "text": text, **more}
-        message = {name: value for name, value in fields.items() if value is not None}
-        check_encodable(message)
-        return Posted(message)
+        optional = {"to": to, "text": text, **more}
+        given = {name: value for name, value in optional.items() if value is not None}
+        return Posted(check_message({"type": type, **given}))
 
     @property
     def unsent(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from qunxin.errors import QunxinError
+from qunxin.model import JsonObject
 from qunxin.wire.codes import (
     ERASED,
     ERROR_NUMBERS,
@@ -61,12 +62,28 @@ def check_encodable(fields: Mapping[str, Any]) -> None:
     """Raise `invalid_request` for what JSON cannot hold: half of a surrogate pair, or an object of
     the program's own."""
     for name, value in fields.items():
-        try:
-            _encode(value)
-        except UnicodeEncodeError:
-            raise QunxinError("invalid_request", detail=f"{name}: not valid Unicode") from None
-        except (TypeError, ValueError, RecursionError) as error:
-            raise QunxinError("invalid_request", detail=f"{name}: {error}") from None
+        _check_copy(name, value)
+
+
+def check_message(fields: Mapping[str, Any]) -> JsonObject:
+    """A copy, which nothing that the program does later changes. Raises `invalid_request` for what
+    could never be sent, however often it is tried."""
+    for name, value in fields.items():
+        is_list = name == "content"
+        if not isinstance(value, list | tuple if is_list else str):
+            kind = "list" if is_list else "text"
+            detail = f"{name}: {type(value).__name__} is no {kind}"
+            raise QunxinError("invalid_request", detail=detail)
+    return {name: _check_copy(name, value) for name, value in fields.items()}
+
+
+def _check_copy(name: str, value: Any) -> Any:
+    try:
+        return msgspec.json.decode(_encode(value))
+    except UnicodeEncodeError:
+        raise QunxinError("invalid_request", detail=f"{name}: not valid Unicode") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise QunxinError("invalid_request", detail=f"{name}: {error}") from None
 
 
 def comes_back(code: int) -> bool:
