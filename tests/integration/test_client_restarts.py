@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from client_device import PATIENCE_SECONDS, WORDS, running
 
-from qunxin.client import Entry, Event, Reload, connect
+from qunxin.client import Client, Entry, Event, Reload, connect
 from qunxin.client.receiver import Receiver
 from qunxin.engine import Engine
 from qunxin.errors import QunxinError
@@ -219,3 +219,81 @@ async def test_a_refused_page_is_asked_for_again(
         go_on.set()
         await carol.has(TEA, last)
         assert (carol.positions(TEA), refusals) == ([2, 3, 4, 5, 6], [])
+
+
+# --- the program ------------------------------------------------------------------------------
+
+
+async def _take_until(client: Client, position: int, handle: Callable[[Event], None]) -> None:
+    """Run until the entry of tea at `position` was handled, and asked for the next one."""
+    taken = asyncio.Event()
+
+    def take(event: Event) -> None:
+        handle(event)
+        if isinstance(event, Entry) and (event.conversation, event.position) == (TEA, position):
+            taken.set()
+
+    running_on = asyncio.create_task(client.run(take))
+    waiting = asyncio.create_task(taken.wait())
+    await asyncio.wait([running_on, waiting], return_when=asyncio.FIRST_COMPLETED)
+    for task in (running_on, waiting):
+        task.cancel()
+    await asyncio.wait([running_on, waiting])
+    if not running_on.cancelled():
+        running_on.result()
+
+
+async def test_an_event_whose_handler_failed_comes_again_at_the_next_run(
+    node: RealtimeNode, tmp_path: Path
+) -> None:
+    """Calling `run` again does not say that the program is done with it."""
+    last = [await say(node, f"{number} {WORDS}") for number in range(3)][-1]
+    handled: list[int] = []
+    fails = [3]
+
+    def handle(event: Event) -> None:
+        if isinstance(event, Entry) and event.conversation == TEA:
+            if event.position in fails:
+                fails.remove(event.position)
+                raise ZeroDivisionError
+            handled.append(event.position)
+
+    async with connect(node.url, node.token("bob"), outbox=tmp_path / "鲍勃.db") as client:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with pytest.raises(ZeroDivisionError):
+                await _take_until(client, last, handle)
+            await _take_until(client, last, handle)
+    assert handled == [1, 2, 3, 4]
+
+
+async def test_iterating_after_a_failed_run_is_done_with_the_event(node: RealtimeNode) -> None:
+    """Asking for the next event says so, as always."""
+
+    def fail(_event: Event) -> None:
+        raise ZeroDivisionError
+
+    await say(node, WORDS)
+    async with connect(node.url, node.token("bob")) as client:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with pytest.raises(ZeroDivisionError):
+                await client.run(fail)
+            failed = client._in_hand
+            following = await anext(client)
+        assert failed is not None
+        assert following is not failed.event
+
+
+async def test_unread_counts_each_message_once(node: RealtimeNode, tmp_path: Path) -> None:
+    """What `mark_read` finds above the list's head is counted when it is handed on."""
+    await prove(node, "一", "二")
+    async with connect(node.url, node.token("bob"), outbox=tmp_path / "鲍勃.db") as client:
+        await client.wait_connected()
+        (before,) = [row for row in client.conversations if row.conversation == TEA]
+        last = [await say(node, f"{number} {WORDS}") for number in range(2)][-1]
+        await client.mark_read(TEA, 2)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for event in client:
+                if isinstance(event, Entry) and event.position == last:
+                    break
+        (row,) = [row for row in client.conversations if row.conversation == TEA]
+        assert (before.head, row.head, row.unread) == (3, 5, 3)

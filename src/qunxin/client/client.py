@@ -240,6 +240,7 @@ class Client(Operations):
     async def __anext__(self) -> Event:
         """The next event. Ends when the client is closed; raises the error for which the server
         will not have this user any more."""
+        self._handling = False
         while not self._closed:
             await self._finish()
             item = self._receiver.inflow.take()
@@ -255,8 +256,13 @@ class Client(Operations):
 
     async def run(self, handle: Callable[[Event], Awaitable[None] | None]) -> None:
         """Call `handle` with one event after the other. What it raises comes out here, and its
-        event comes again at the next start."""
-        async for event in self:
+        event comes again, at the next `run` or the next start."""
+        while True:
+            unfinished = self._in_hand if self._handling and not self._closed else None
+            try:
+                event = await anext(self) if unfinished is None else unfinished.event
+            except StopAsyncIteration:
+                return
             self._handling = True
             handling = handle(event)
             if handling is not None:
@@ -309,10 +315,21 @@ class Client(Operations):
         row = self._receiver.conversations.get(conversation)
         unread = 0
         if row is not None and position < row.head:
-            page = await self.history(conversation, after=position, limit=_COUNTED)
-            unread = sum(e.is_message and e.sender != self.user for e in page.entries)
+            unread = await self._count_unread(conversation, position)
         self._receiver.conversations.read(conversation, position, unread)
         return cursor
+
+    async def _count_unread(self, conversation: str, position: int) -> int:
+        """Messages of others above `position` that the list knows of: what is above its head is
+        counted when it is handed to the program. Where that comes to be above the page which was
+        read meanwhile, the page is read again."""
+        while True:
+            page = await self.history(conversation, after=position, limit=_COUNTED)
+            row = self._receiver.conversations.get(conversation)
+            head = 0 if row is None else row.head
+            if head <= page.head or page.next_after is not None:
+                known = [e for e in page.entries if e.position <= head]
+                return sum(e.is_message and e.sender != self.user for e in known)
 
     # --- asking ------------------------------------------------------------------------------
 
