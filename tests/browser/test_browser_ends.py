@@ -166,6 +166,28 @@ def test_signing_out_asks_where_something_would_be_lost(node: Node, sign_in: Sig
     assert "草稿" not in str(alice.page.evaluate("JSON.stringify(localStorage)"))
 
 
+def test_promise_7_a_preview_that_was_recalled_meanwhile_is_gone(
+    node: Node, sign_in: SignIn
+) -> None:
+    """From the list too, where so much was missed that it has to be read again."""
+    alice = sign_in("alice", "爱丽丝 🍵")
+    node.api("PUT", "/v1/users/bob", {"name": "鲍勃 🧋"})
+    node.api("PUT", "/v1/groups/tea", {"name": "茶友会 🍵", "owner": "bob", "members": ["alice"]})
+    message = {"type": "group", "to": "tea", "from": "bob", "text": "秘密 🤐"}
+    position = node.api("POST", "/v1/messages", message)["position"]
+    last = alice.page.locator(".list .last")
+    expect(last).to_contain_text("秘密 🤐")
+    alice.page.context.set_offline(True)
+    node.server.kill()
+    node.server.start("--recovery-budget-entries", "0")
+    path = f"/v1/conversations/group:tea/entries/{position}/recall"
+    node.api("POST", path, {"from": "bob"})
+    alice.page.context.set_offline(False)
+    alice.is_connected()
+    expect(last).to_contain_text("recalled")
+    expect(alice.page.locator("body")).not_to_contain_text("秘密")
+
+
 def test_signing_out_without_a_server_says_what_holds(node: Node, sign_in: SignIn) -> None:
     """In words, with nothing deleted; when it is back, the same button does it."""
     alice = _tea(node, sign_in)

@@ -167,6 +167,37 @@ def _say(node: Node, *texts: str) -> int:
     return position
 
 
+@pytest.mark.parametrize("server_options", [("--recent-conversations", "2")])
+def test_conversations_that_a_connection_does_not_begin_with(
+    node: Node, start_app: StartApp
+) -> None:
+    """They are followed like the others: live, and what was missed comes once."""
+    groups = [f"many-{n}" for n in range(5)]
+    node.api("PUT", "/v1/users/alice", {})
+    node.api("PUT", "/v1/users/bob", {})
+    for group in groups:
+        node.api("PUT", f"/v1/groups/{group}", {"owner": "alice", "members": ["bob"]})
+    bob = start_app("bob")
+    bob.until(f"seen.length === {len(groups)}")
+    _say_to_all(node, groups, "在吗 👋")
+    bob.until(f"seen.length === {2 * len(groups)}")
+    bob.page.goto("about:blank")
+    _say_to_all(node, groups, "missed 🌊")
+    bob.start()
+    bob.until(f"seen.length >= {len(groups)}")
+    _say_to_all(node, groups, "又来了 🟢")
+    bob.until(f"seen.length >= {2 * len(groups)}")
+    for group in groups:
+        assert _positions(bob, f"group:{group}") == [3, 4]
+    assert bob.do("told") == []
+
+
+def _say_to_all(node: Node, groups: list[str], text: str) -> None:
+    for group in groups:
+        message = {"type": "group", "to": group, "from": "alice", "text": text}
+        node.api("POST", "/v1/messages", message)
+
+
 def test_a_recalled_message_is_gone_whatever_came_first(node: Node, start_app: StartApp) -> None:
     """From an open timeline, from the list's last message, and from a page of history that was
     read before the recall and arrives after it."""

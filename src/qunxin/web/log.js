@@ -7,6 +7,7 @@ import { clockTime, dayOf, t } from "/assets/texts.js";
 const TOGETHER_MS = 5 * 60_000;
 const NEAR_PX = 80;
 const NO_CONVERSATION = 1005;
+const STORAGE_FULL = 1;
 const RANKS = { admin: 1, owner: 2 };
 
 export class Log {
@@ -138,15 +139,19 @@ export class Log {
     }
   }
 
-  /** Queue a message. Throws where the browser's storage is full: then it is not queued. */
+  /** Queue a message; false where the browser's storage is full: then it is not queued, and that is
+   * said. A refusal stands in the log. */
   send(message) {
-    const outcome = this.#chat.send(message);
-    outcome.then((receipt) => this.note(receipt), () => this.draw()); // a refusal stands in the log
+    const { size } = this.#chat.outbox;
+    this.#chat.send(message).then(
+      (receipt) => this.note(receipt),
+      (error) => (error.code === STORAGE_FULL ? this.#onProblem(error) : this.draw()));
+    return this.#chat.outbox.size > size;
   }
 
   #retry({ key, message }, changes) {
     this.#chat.discard(key);
-    this.send({ ...message, ...changes });
+    if (!this.send({ ...message, ...changes })) this.#onEdit(message.text);
   }
 
   // Discarded first: the draft needs the room that the message has in storage.

@@ -29,6 +29,7 @@ class Page {
   #open = null;
   #drawing = false;
   #previewed = new Set();
+  #previewing = false;
   #log = new Log(this.#chat, this.#names, {
     onProblem: (error) => this.#say(error.code === 0 ? t("waiting") : t("failed", { reason: error.message })),
     openLedger: (conversation, position) => ledger(this.#chat, this.#names, conversation, position),
@@ -58,7 +59,10 @@ class Page {
       this.#chat.addEventListener(event, () => this.#draw());
     }
     this.#names.addEventListener("change", () => this.#draw());
-    this.#chat.addEventListener("reload", ({ detail }) => this.#log.forget(detail.conversation));
+    this.#chat.addEventListener("reload", ({ detail }) => {
+      this.#previewed.delete(detail.conversation);
+      this.#log.forget(detail.conversation);
+    });
     this.#chat.addEventListener("state", () => this.#stateChanged());
     addEventListener("hashchange", () => this.#show(conversationInAddress()));
     addEventListener("storage", ({ key, newValue }) => this.#draftElsewhere(key, newValue));
@@ -136,7 +140,7 @@ class Page {
     if (this.#open) this.#log.refresh(this.#open);
     if (this.#open === null) this.#show(conversationInAddress());
     this.#draftChanged(this.#draftKept); // the limit may be another one now
-    this.#loadList();
+    this.#loadRest();
   }
 
   // It does not come back by itself: nothing is offered that would wait for it.
@@ -182,6 +186,7 @@ class Page {
     }
     const unread = rows.reduce((sum, row) => sum + row.unread, 0);
     document.title = `${unread ? `(${unread}) ` : ""}Qunxin 群信`;
+    this.#loadPreviews();
   }
 
   #listItem(row, title, last, time, unread, current) {
@@ -240,34 +245,53 @@ class Page {
     return t(`closed${row.ended[0].toUpperCase()}${row.ended.slice(1)}`);
   }
 
-  // The connection brings the most recent conversations only; the rest, and what was said last.
-  async #loadList() {
-    try {
-      await this.#loadRest();
-      await this.#loadPreviews();
-    } catch (error) {
-      if (!error.temporary) this.#say(t("failed", { reason: error.message }));
-    }
-  }
-
+  // Those too that the module does not follow, as it follows the most recent ones only.
   async #loadRest() {
     const known = this.#chat.conversations;
-    for (let cursor; cursor !== null; ) {
-      const page = await this.#chat.call("user.conversations", { cursor, limit: 1000 });
-      for (const row of page.conversations) if (!known.has(row.conversation)) known.set(row.conversation, row);
-      cursor = page.next_cursor;
+    try {
+      for (let cursor; cursor !== null; ) {
+        const page = await this.#chat.call("user.conversations", { cursor, limit: 1000 });
+        for (const row of page.conversations) {
+          const shown = known.get(row.conversation);
+          if (!(shown?.head > row.head)) known.set(row.conversation, { ...shown, ended: "", ...row });
+        }
+        cursor = page.next_cursor;
+      }
+    } catch (error) {
+      this.#failed(error);
     }
     this.#draw();
   }
 
+  // What was said last, where no message has come since.
   async #loadPreviews() {
-    for (const row of this.#rows().slice(0, PREVIEWS)) {
-      if (row.last || this.#previewed.has(row.conversation)) continue;
-      const page = await this.#chat.call("conversation.entries", { conversation: row.conversation, limit: 10 });
-      this.#previewed.add(row.conversation);
-      row.last ??= page.entries.findLast((entry) => entry.content || entry.recalled);
-      this.#draw();
+    if (this.#previewing) return;
+    this.#previewing = true;
+    const lacks = (row) => !row.last && !this.#previewed.has(row.conversation);
+    for (let row; this.#chat.state === "connected" && (row = this.#rows().slice(0, PREVIEWS).find(lacks)); ) {
+      try {
+        await this.#loadPreview(row);
+      } catch (error) {
+        this.#failed(error);
+        if (error.temporary) break;
+        this.#previewed.add(row.conversation);
+      }
     }
+    this.#previewing = false;
+  }
+
+  // What came while the page was read may have recalled what is in it: then it is read once more.
+  async #loadPreview({ conversation, head }) {
+    const page = await this.#chat.call("conversation.entries", { conversation, limit: 10 });
+    const row = this.#chat.conversations.get(conversation);
+    if (row?.head !== head) return;
+    this.#previewed.add(conversation);
+    row.last ??= page.entries.findLast((entry) => entry.content || entry.recalled);
+    this.#draw();
+  }
+
+  #failed(error) {
+    if (!error.temporary) this.#say(t("failed", { reason: error.message }));
   }
 
   #say(text) {
@@ -341,11 +365,7 @@ class Page {
     if (!text.trim() || !this.#open || this.#sendButton.disabled) return;
     const [type] = this.#open.split(":", 1);
     const to = type === "private" ? this.#otherIn(this.#open) : this.#open.slice(type.length + 1);
-    try {
-      this.#log.send({ type, to, text });
-    } catch (error) {
-      return this.#say(t("failed", { reason: error.message }));
-    }
+    if (!this.#log.send({ type, to, text })) return;
     this.#draft.value = "";
     this.#keepDraft();
     this.#draft.focus();

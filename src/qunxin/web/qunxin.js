@@ -2,60 +2,53 @@
 
 const PATIENCE_MS = 12_000;
 
-// A refusal by its number; 0: no answer, the outcome is unknown.
+// By number. 0: no answer, the outcome is unknown. 1: storage is full.
 export class QunxinError extends Error {
-	constructor({ code = 0, message = "the connection broke", temporary = !code } = {}) {
+	constructor({ code = 0, message = "the connection broke", temporary = !code || code === 109 }) {
 		super();
 		const retryAfterMs = 1000 * (/\(([\d.]+) s\)$/.exec(message)?.[1] ?? 1);
 		Object.assign(this, { code, message, temporary, retryAfterMs });
 	}
 }
 
-// `complete`: nothing is older.
+const recall = (message, recalled) => message && Object.assign(message, { content: undefined, recalled });
+
 export class Timeline {
 	entries = [];
-	#recalls = new Map();
 
 	add(entries) {
-		for (const { target, position } of entries) if (target) this.#recalls.set(target, position);
 		const all = new Map([...entries, ...this.entries].map((entry) => [entry.position, entry]));
 		this.entries = [...all.values()].sort((a, b) => a.position - b.position);
-		for (const entry of this.entries) {
-			const recalled = this.#recalls.get(entry.position);
-			if (recalled) Object.assign(entry, { content: undefined, recalled });
-		}
+		for (const { target, position } of this.entries) recall(all.get(target), position);
 	}
 }
 
-// One user's connection. Emits `state`, `conversations`, `outbox`, `entry` and `reload`.
 export class Chat extends EventTarget {
-	state = "new"; // connecting, connected, waiting (to come back), ended (`end` says why)
+	state = "new";
 	end = null;
 	user = null;
 	conversations = new Map();
 	timelines = new Map();
-	outbox = new Map(); // by key: { message, error }
+	outbox = new Map();
 	#options;
 	#storage;
-	#socket = null;
+	#socket = {};
 	#calls = new Map();
 	#lastId = 0;
 	#turn = 0;
 	#attempt = 0;
-	#silenceMs = 0;
+	#silenceMs;
+	#room = 900; // to follow: a server allows 1,000
 	#prefix = "qunxin::";
 	#at = {};
 	#followed = new Set();
-	#busy = new Set(); // addresses with a message under way
-	#promises = new Map();
+	#sending = new Set();
 	#timers = {};
 
-	// `getToken`: async; throwing means later, null signed out. `language`: of errors, en or zh.
-	constructor({ getToken, url = "/connection/websocket", language, storage = localStorage }) {
+	constructor({ url = "/connection/websocket", storage = localStorage, ...options }) {
 		super();
-		const address = new URL(url, import.meta.url);
-		address.protocol = address.protocol.replace("http", "ws");
-		this.#options = { getToken, url: address, language };
+		const address = new URL(url, import.meta.url).href.replace(/^http/, "ws");
+		this.#options = { address, ...options };
 		this.#storage = storage;
 		addEventListener("online", () => this.state === "waiting" && this.start());
 		addEventListener("pagehide", this.#save);
@@ -67,94 +60,87 @@ export class Chat extends EventTarget {
 		this.#become("ended");
 	}
 
-	// End, and delete what is kept of the user.
 	forget() {
 		this.close({ reason: "signed out" });
-		this.#stored("").forEach((name) => this.#storage.removeItem(name));
+		this.#stored("").forEach(([name]) => this.#storage.removeItem(name));
 		this.user = null;
-		[this.conversations, this.timelines, this.outbox].forEach((map) => map.clear());
+		for (const map of [this.conversations, this.timelines, this.outbox]) map.clear();
 	}
 
-	async call(method, data = {}) {
-		const { rpc } = await this.#request({ rpc: { method, data } });
-		return rpc.data;
+	call(method, data = {}) {
+		return this.#request("rpc", { method, data }, (reply) => reply.data);
 	}
 
-	// Keep a message, and send it until it is accepted or refused, also after a reload.
 	send(message) {
-		const key = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(18))));
-		const turn = (this.#turn = Math.max(Date.now(), this.#turn + 1));
-		const receipt = new Promise((...settle) => this.#promises.set(key, settle));
+		this.#turn = Math.max(Date.now(), this.#turn + 1);
+		const key = [this.#turn, ...crypto.getRandomValues(new Uint32Array(4))].join("-");
+		const receipt = new Promise((accept, refuse) =>
+			this.#keep({ key, message: { ...message, key }, accept, refuse }),
+		);
 		receipt.catch(() => {}); // the outbox tells it too
-		this.#keep({ key, turn, message: { ...message, key } });
 		this.#pump();
 		return receipt;
 	}
 
 	discard(key) {
 		this.outbox.delete(key);
-		this.#promises.delete(key);
 		this.#storage.removeItem(`${this.#prefix}out:${key}`);
 		this.#emit("outbox");
 	}
 
-	// A conversation's newest page, kept up to date.
 	async open(name) {
 		if (!this.#followed.has(name)) await this.#follow(name);
 		if (!this.timelines.get(name)?.before) await this.older(name);
 		return this.timelines.get(name);
 	}
 
-	async older(conversation, limit = 50) {
-		const timeline = this.timelines.get(conversation) ?? new Timeline();
-		this.timelines.set(conversation, timeline);
-		const { before } = timeline;
-		const { entries } = await this.call("conversation.entries", { conversation, before, limit });
+	async older(name) {
+		const timeline = this.timelines.get(name) ?? new Timeline();
+		this.timelines.set(name, timeline);
+		const asked = { conversation: name, before: timeline.before, limit: 50 };
+		const { entries } = await this.call("conversation.entries", asked);
 		timeline.add(entries);
-		if (entries[0]) timeline.before = entries[0].first ?? entries[0].position;
-		timeline.complete = !entries[0] || timeline.before <= 1;
+		const [oldest] = entries;
+		if (oldest) timeline.before = oldest.first ?? oldest.position;
+		timeline.complete = !oldest || timeline.before <= 1;
 	}
 
-	async read(conversation, position) {
-		const row = this.conversations.get(conversation);
-		if (!row || position <= row.read || this.state !== "connected") return;
+	async read(name, position) {
+		const row = this.conversations.get(name);
+		if (!row || position <= row.read || !this.#live) return;
 		row.read = position;
 		if (position >= row.head) row.unread = 0;
 		this.#emit("conversations");
-		await this.call("cursor.read", { conversation, position });
+		await this.call("cursor.read", { conversation: name, position });
 	}
 
 	start = async () => {
 		this.#drop();
+		let socket = this.#socket;
 		this.#become("connecting");
-		const attempt = (this.#socket = {});
-		const token = await this.#options.getToken().catch(() => undefined);
-		if (attempt !== this.#socket) return;
-		if (token === undefined) return this.#later();
-		if (!token) return this.close({ reason: "signed out" });
-		const { sub } = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
-		if (!this.user) this.#own(sub);
-		if (this.user !== sub) return this.close({ reason: "another user" });
-		const socket = (this.#socket = new WebSocket(this.#options.url));
-		const current = () => socket === this.#socket;
-		this.#timer("watch", PATIENCE_MS, this.#later);
-		socket.onmessage = ({ data }) =>
-			data.split("\n").forEach((line) => current() && line && this.#receive(JSON.parse(line)));
-		socket.onclose = (event) => current() && this.#lost(event);
-		socket.onopen = async () => {
+		try {
+			const token = await this.#options.getToken();
+			if (socket !== this.#socket) return;
+			if (token === null) return this.close({ reason: "signed out" });
+			const { sub } = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+			if (!this.user) this.#own(sub);
+			if (this.user !== sub) return this.close({ reason: "another user" });
+			socket = this.#socket = new WebSocket(this.#options.address);
+			this.#timer("watch", PATIENCE_MS, this.#later);
+			const take = (line) => line && socket === this.#socket && this.#receive(JSON.parse(line));
+			socket.onmessage = ({ data }) => data.split("\n").forEach(take);
+			socket.onclose = (event) => socket === this.#socket && this.#lost(event);
+			await new Promise((opened) => (socket.onopen = opened));
 			const data = { positions: this.#at, language: this.#options.language };
-			try {
-				await this.#request({ connect: { token, name: "qunxin-js", data } });
-			} catch ({ code, message: reason, temporary }) {
-				if (!current()) return;
-				temporary || code === 109 ? this.#later() : this.close({ code, reason });
-			}
-		};
+			await this.#request("connect", { token, name: "qunxin-js", data }, this.#welcome);
+		} catch (error) {
+			const { code, message: reason } = error;
+			if (socket === this.#socket) this.#lost({ code, reason }, error.temporary === false);
+		}
 	};
 
-	#lost({ code, reason }) {
-		if (code >= 3500 && code % 1000 >= 500) this.close({ code, reason });
-		else this.#later();
+	#lost({ code, reason }, final = code >= 3500 && code % 1000 >= 500) {
+		final ? this.close({ code, reason }) : this.#later();
 	}
 
 	#later = () => {
@@ -167,10 +153,10 @@ export class Chat extends EventTarget {
 	#drop() {
 		this.#save();
 		Object.values(this.#timers).forEach(clearTimeout);
-		this.#socket?.close?.();
-		this.#socket = null;
+		this.#socket.close?.();
+		this.#socket = {};
 		this.#followed.clear();
-		for (const id of this.#calls.keys()) this.#answer(id, new QunxinError());
+		for (const settle of this.#calls.values()) settle({});
 	}
 
 	#timer(name, ms, act) {
@@ -178,116 +164,135 @@ export class Chat extends EventTarget {
 		this.#timers[name] = setTimeout(act, Math.min(ms, 2e9));
 	}
 
-	#request(command) {
+	// `take`: at once, as entries may follow in the same frame.
+	#request(kind, fields, take = (reply) => reply) {
 		const id = ++this.#lastId;
 		return new Promise((resolve, reject) => {
-			if (!command.connect && this.state !== "connected") return reject(new QunxinError());
-			const timer = setTimeout(() => this.#answer(id, new QunxinError()), PATIENCE_MS);
-			this.#calls.set(id, { resolve, reject, timer });
-			this.#socket.send(JSON.stringify({ id, ...command }));
+			const settle = (error, reply) => {
+				clearTimeout(timer);
+				this.#calls.delete(id);
+				error ? reject(new QunxinError(error)) : resolve(take(reply[kind]));
+			};
+			const timer = setTimeout(settle, PATIENCE_MS, {});
+			if (kind !== "connect" && !this.#live) return settle({});
+			this.#calls.set(id, settle);
+			this.#socket.send(JSON.stringify({ id, [kind]: fields }));
 		});
 	}
 
-	#answer(id, error, reply) {
-		const call = this.#calls.get(id);
-		clearTimeout(call?.timer);
-		this.#calls.delete(id);
-		error ? call?.reject(error) : call?.resolve(reply);
-	}
-
 	#receive({ id, error, push, ...reply }) {
-		if (reply.connect) this.#welcome(reply.connect);
-		this.#timer("watch", this.#silenceMs, this.#later);
-		if (push) this.#push(push.channel, push);
-		else if (id) this.#answer(id, error && new QunxinError(error), reply);
-		else this.#socket?.send("{}"); // a pong: all before it has arrived
+		if (push) this.#push(push);
+		else if (id) this.#calls.get(id)?.(error, reply);
+		else this.#socket.send("{}"); // a pong: all before it has arrived
+		if (this.#live) this.#timer("watch", this.#silenceMs, this.#later);
 	}
 
-	// At once: entries may follow in the same frame.
-	#welcome({ subs, ping, ttl }) {
+	#welcome = ({ subs, ping, ttl }) => {
 		this.#attempt = 0;
 		this.#silenceMs = 1000 * ping + PATIENCE_MS;
 		if (ttl) this.#timer("refresh", 800 * ttl, this.#refresh);
-		Object.entries(subs).forEach(([name, sub]) => this.#subscribed(name, sub));
-		this.#become("connected");
-		this.#emit("conversations");
-		for (const name of this.timelines.keys()) {
-			if (!this.#followed.has(name)) this.#follow(name).catch(() => this.#later());
-		}
+		this.state = "connected"; // for handlers of `reload`
+		for (const name in subs) this.#subscribed(name, subs[name]);
+		if (!this.#live) return;
+		this.#followRest();
+		this.#emit("state");
 		this.#pump();
-	}
+	};
 
 	#refresh = async () => {
 		try {
 			const token = await this.#options.getToken();
-			const { ttl } = (await this.#request({ refresh: { token } })).refresh;
+			const { ttl } = await this.#request("refresh", { token });
 			if (ttl) this.#timer("refresh", 800 * ttl, this.#refresh);
 		} catch {
-			this.#timer("refresh", 5000, this.#refresh);
+			if (this.#live) this.#timer("refresh", 5000, this.#refresh);
+		}
+	};
+
+	// The most recent conversations are followed already.
+	#followRest = async () => {
+		try {
+			const { conversations } = await this.call("user.conversations", { limit: this.#room });
+			const rows = conversations.filter((row) => !this.#followed.has(row.conversation));
+			rows.forEach(this.#show);
+			this.#emit("conversations");
+			for (const row of rows) await this.#follow(row.conversation);
+			for (const [name, at] of Object.entries(this.#at)) {
+				if (this.#followed.has(name) || at.told) continue;
+				at.told = true; // once
+				this.#reload(name);
+			}
+		} catch (error) {
+			if (!this.#live) return;
+			if (error.code === 1011) this.#room = this.#followed.size;
+			else if (!error.temporary) throw error;
+			this.#timer("rest", error.retryAfterMs, this.#followRest);
 		}
 	};
 
 	async #follow(channel) {
 		const at = this.#at[channel];
-		try {
-			const reply = await this.#request({ subscribe: { channel, recover: Boolean(at), ...at } });
-			this.#subscribed(channel, reply.subscribe);
-		} catch (error) {
+		const fields = { channel, recover: !!at, ...at };
+		const begin = (sub) => this.#subscribed(channel, sub);
+		await this.#request("subscribe", fields, begin).catch((error) => {
 			// 105: followed already. 1005: a former member, or nobody has written yet.
-			if (error.code !== 105 && error.code !== 1005) throw error;
-		}
+			if (![105, 1005].includes(error.code)) throw error;
+		});
 	}
 
-	#subscribed(name, { epoch, offset = 0, data, was_recovering: asked, recovered }) {
+	#subscribed(name, { epoch, offset, data, was_recovering: asked, recovered }) {
 		this.#followed.add(name);
-		this.#at[name] = { offset, epoch };
-		if (data) this.conversations.set(name, { ...this.conversations.get(name), ended: "", ...data });
+		if (data) this.#show(data);
 		if (asked && !recovered) this.#reload(name);
+		this.#at[name] = { offset, epoch };
 	}
+
+	#show = (row) => {
+		const known = this.conversations.get(row.conversation);
+		this.conversations.set(row.conversation, { ...known, ended: "", ...row });
+	};
 
 	#reload(name) {
 		this.timelines.delete(name);
+		delete this.conversations.get(name)?.last;
 		this.#emit("reload", name);
 	}
 
-	#push(name, { pub, subscribe, unsubscribe, disconnect }) {
-		if (pub) this.#published(name, pub.data, pub.offset);
+	#push({ channel: name, pub, subscribe, unsubscribe }) {
+		if (pub) return this.#published(name, pub.data);
 		if (subscribe) this.#subscribed(name, subscribe);
-		if (unsubscribe) {
-			this.#followed.delete(name);
-			Object.assign(this.conversations.get(name) ?? {}, { ended: unsubscribe.reason });
+		if (unsubscribe && this.#followed.delete(name)) {
+			this.#at[name].told = true;
+			this.#show({ conversation: name, ended: unsubscribe.reason });
 		}
-		if (!pub) this.#emit("conversations");
-		if (disconnect) this.#lost(disconnect);
+		this.#emit("conversations");
 	}
 
-	#published(name, entry, offset) {
+	#published(name, entry) {
+		const { position, first = position } = entry;
 		const at = this.#at[name];
-		if (!(offset > at?.offset)) return;
-		if ((entry.first ?? offset) > at.offset + 1) this.#reload(name); // never a silent gap
+		if (!(position > at?.offset)) return;
+		if (first > at.offset + 1) this.#reload(name); // never a silent gap
 		this.timelines.get(name)?.add([entry]);
 		this.#apply(name, entry);
 		this.#emit("entry", name, entry);
-		this.#at[name] = { ...at, offset };
+		at.offset = position;
 		this.#timer("save", 200, this.#save);
 	}
 
 	#apply(name, entry) {
-		const row = this.conversations.get(entry.conversation_left ?? name);
+		const about = entry.conversation_left ?? name;
+		const row = this.conversations.get(about);
 		if (!row) return;
-		if (entry.type === "ceased") row.ended = entry.reason;
+		if (!this.#followed.has(about)) row.ended = entry.reason;
 		if (entry.content || entry.recalled) {
 			row.unread += entry.from !== this.user && entry.position > row.head;
 			row.last = entry;
 		}
-		if (entry.target && entry.target === row.last?.position) {
-			Object.assign(row.last, { content: undefined, recalled: entry.position });
-		}
-		if (entry.type === "changed") {
-			if (entry.name) row.name = entry.name;
-			if (entry.role && entry.user === this.user) row.role = entry.role;
-		}
-		if (row.conversation === name) row.head = Math.max(row.head, entry.position);
+		if (row.last?.position === entry.target) recall(row.last, entry.position);
+		if (entry.name) row.name = entry.name;
+		if (entry.role && entry.user === this.user) row.role = entry.role;
+		if (about === name) row.head = Math.max(row.head, entry.position);
 		row.time = entry.time || row.time;
 		this.#emit("conversations");
 	}
@@ -295,57 +300,65 @@ export class Chat extends EventTarget {
 	#pump() {
 		for (const item of this.outbox.values()) {
 			const lane = `${item.message.type}:${item.message.to}`;
-			if (this.state !== "connected" || item.error || this.#busy.has(lane)) continue;
-			this.#busy.add(lane);
-			this.#try(lane, item);
+			if (!this.#live || item.error || this.#sending.has(lane)) continue;
+			this.#sending.add(lane);
+			this.#try(item).then((pauseMs = 0) => setTimeout(() => {
+				this.#sending.delete(lane);
+				this.#pump();
+			}, pauseMs));
 		}
 	}
 
-	async #try(lane, { key, turn, message }) {
-		const [accept, refuse] = this.#promises.get(key) ?? [];
-		let pause = 0;
+	async #try(item) {
 		try {
-			const receipt = await this.call("message.send", message);
-			this.discard(key);
-			accept?.(receipt);
+			const receipt = await this.call("message.send", item.message);
+			this.discard(item.key);
+			item.accept?.(receipt);
 		} catch (error) {
-			if (error.temporary) pause = error.retryAfterMs; // and again, with the same key
-			else {
-				this.#keep({ key, turn, message, error });
-				refuse?.(error);
-			}
+			if (error.temporary) return error.retryAfterMs; // and again, with the same key
+			if (this.outbox.has(item.key)) this.#keep(Object.assign(item, { error }));
+			item.refuse?.(error);
 		}
-		setTimeout(() => {
-			this.#busy.delete(lane);
-			this.#pump();
-		}, pause);
 	}
 
 	#keep(item) {
-		if (this.user) this.#storage.setItem(`${this.#prefix}out:${item.key}`, JSON.stringify(item));
+		const { message } = this.#store(`out:${item.key}`, item) ?? {};
+		if (message && !this.outbox.has(item.key)) throw new QunxinError({ code: 1, message });
 		this.outbox.set(item.key, item);
 		this.#emit("outbox");
+	}
+
+	#store(name, value) {
+		try {
+			if (this.user) this.#storage.setItem(this.#prefix + name, JSON.stringify(value));
+		} catch (error) {
+			return error;
+		}
 	}
 
 	#own(user) {
 		this.user = user;
 		this.#prefix = `qunxin:${user}:`;
 		this.#at = JSON.parse(this.#storage.getItem(this.#prefix + "at") ?? "{}");
-		const items = this.#stored("out:").map((name) => JSON.parse(this.#storage.getItem(name)));
-		items.sort((a, b) => a.turn - b.turn).push(...this.outbox.values());
+		const stored = this.#stored("out:").map(([, text]) => JSON.parse(text));
+		const items = [...stored, ...this.outbox.values()];
 		this.outbox.clear();
-		items.forEach((item) => this.#keep(item));
+		for (const item of items) {
+			this.outbox.set(item.key, item);
+			this.#keep(item);
+		}
 	}
 
 	#stored(kind) {
-		return Object.keys(this.#storage).filter((name) => name.startsWith(this.#prefix + kind));
+		const all = Object.entries(this.#storage).sort();
+		return all.filter(([name]) => name.startsWith(this.#prefix + kind));
 	}
 
-	#save = () => {
-		try {
-			if (this.user) this.#storage.setItem(this.#prefix + "at", JSON.stringify(this.#at));
-		} catch {} // full: some entries come again
-	};
+	#save = () => this.#store("at", this.#at); // full: some entries come again
+
+	get #live() {
+		return this.state === "connected";
+	}
 
 	#become(state) {
 		this.state = state;
