@@ -166,6 +166,25 @@ def test_signing_out_asks_where_something_would_be_lost(node: Node, sign_in: Sig
     assert "草稿" not in str(alice.page.evaluate("JSON.stringify(localStorage)"))
 
 
+def test_signing_out_waits_until_the_page_knows_whom(node: Node, sign_in: SignIn) -> None:
+    """Before the first token nobody can say whose drafts are to be deleted: the button comes with
+    it, and leaves nothing behind."""
+    alice = _tea(node, sign_in)
+    alice.draft.fill("草稿 🗒️")
+    alice.page.route("**/session/token", lambda route: route.abort())
+    alice.page.reload()
+    expect(alice.page.locator(".state")).to_contain_text("No connection")
+    button = alice.page.get_by_role("button", name="Sign out")
+    expect(button).to_have_count(0)
+    alice.page.unroute("**/session/token")
+    expect(button).to_be_visible()
+    button.click()
+    alice.page.get_by_role("button", name="Sign out and delete them").click()
+    expect(alice.page.locator(".card h1")).to_have_text(OUT)
+    assert _kept(alice.page) == []
+    alice.complained("ERR_FAILED")
+
+
 def test_promise_7_a_preview_that_was_recalled_meanwhile_is_gone(
     node: Node, sign_in: SignIn
 ) -> None:

@@ -44,6 +44,7 @@ class Page {
   #subtitle = h("p", { class: "quiet small one-line" });
   #peopleButton = iconButton("people", t("members"), () => members(this.#chat, this.#names, this.#open.slice("group:".length)));
   #startButton = iconButton("plus", t("newTalk"), () => this.#startNew());
+  #outButton = iconButton("out", t("signOut"), () => this.#signOut(), { hidden: true });
   #problem = h("p", { class: "problem", role: "alert", hidden: true });
   #tooLong = h("p", { class: "over", role: "status", hidden: true });
   #draft = h("textarea", { name: "text", rows: 1, dir: "auto", enterkeyhint: "send", autocomplete: "off" });
@@ -83,7 +84,7 @@ class Page {
       h("div", { class: "list-place" }, this.#nothing, this.#list),
       h("div", { class: "me" }, this.#who,
         h("button", { type: "button", class: "plainly small", onclick: switchLanguage }, t("language")),
-        iconButton("out", t("signOut"), () => this.#signOut())));
+        this.#outButton));
     this.#app.append(this.#state, side, h("div", { class: "talk" }));
     document.body.replaceChildren(this.#app);
     this.#drawEmpty();
@@ -177,6 +178,7 @@ class Page {
       const facts = [this.#titleOf(row.conversation), this.#lastOf(row), shortTime(row.time), row.unread, row.conversation === this.#open];
       return [row.conversation, facts.join("\n"), () => this.#listItem(row, ...facts)];
     }));
+    this.#outButton.hidden = !this.#chat.user; // before, nobody knows whose messages and drafts to delete
     if (this.#chat.user) {
       const name = this.#names.of(this.#chat.user);
       if (this.#who.dataset.name !== name) {
