@@ -221,6 +221,19 @@ test("a follow that is refused for a time is asked again then, on the same conne
   chat.close();
 });
 
+test("what came by itself while others were followed is not asked for again", async () => {
+  const { chat } = device();
+  chat.start();
+  const { socket } = await welcome(chat, inbox, [row("group:a", 1), row("group:b", 1), row("group:c", 1)]);
+  await socket.say({ push: { channel: "group:b", subscribe: sub("group:b", 1) } });
+  for (const name of ["group:a", "group:c"]) {
+    const asked = await answer(socket, "subscribe", { subscribe: sub(name, 1) });
+    assert.equal(asked.channel, name);
+  }
+  assert.equal(socket.sent.length, 0);
+  chat.close();
+});
+
 test("a list that is refused for a time is asked for again then", async () => {
   const { chat } = device();
   chat.start();
@@ -308,7 +321,7 @@ test("a handler of reload opens the conversation at once", async () => {
   const opened = [];
   chat.addEventListener("reload", ({ detail }) => opened.push(answerOf(chat.open(detail.conversation))));
   chat.start();
-  const { socket } = await welcome(chat, { ...inbox, "group:tea": sub("group:tea", 9, { reload: true }) });
+  const { socket } = await welcome(chat, { ...inbox, "group:tea": sub("group:tea", 9, { reload: true }) }, []);
   assert.equal(opened.length, 1);
   const entries = [said("group:tea", 9, "最新 🆕").push.pub.data];
   const asked = await answer(socket, "rpc", { rpc: { data: { entries } } });
@@ -336,6 +349,7 @@ test("an older page brings no content of what was recalled", async () => {
   chat.start();
   const { socket } = await welcome(chat, { ...inbox, "group:tea": sub("group:tea", 3) }, []);
   const opened = chat.open("group:tea");
+  await turn();
   const page = socket.take("rpc");
   const recalled = { type: "recalled", conversation: "group:tea", position: 4, time: 5, target: 3 };
   await socket.say({ push: { channel: "group:tea", pub: { offset: 4, data: recalled } } });

@@ -89,7 +89,7 @@ export class Chat extends EventTarget {
 	}
 
 	async open(name) {
-		if (!this.#followed.has(name)) await this.#follow(name);
+		await this.#follow(name);
 		if (!this.timelines.get(name)?.before) await this.older(name);
 		return this.timelines.get(name);
 	}
@@ -231,6 +231,7 @@ export class Chat extends EventTarget {
 	};
 
 	async #follow(channel) {
+		if (this.#followed.has(channel)) return;
 		const at = this.#at[channel];
 		const fields = { channel, recover: !!at, ...at };
 		const begin = (sub) => this.#subscribed(channel, sub);
