@@ -240,6 +240,26 @@ def test_refusals_and_their_texts(node: Node, start_app: StartApp) -> None:
     assert bob.do("chat.outbox.size") == 0
 
 
+def test_a_message_over_the_hard_limit_costs_only_itself(node: Node, start_app: StartApp) -> None:
+    """The server ends the connection unread; the module comes back without that message, which
+    stays refused over a reload, and sends the rest."""
+    bob = start_app("bob")
+    node.api("PUT", "/v1/users/alice", {})
+    node.api("PUT", "/v1/groups/tea", {"owner": "bob"})
+    sending = """async () => {
+      const large = chat.send({ type: "private", to: "alice", text: "长".repeat(400_000) });
+      const small = chat.send({ type: "group", to: "tea", text: "短 🍵" });
+      const { code } = await large.catch((error) => error);
+      return [code, (await small).duplicate];
+    }"""
+    assert bob.do(sending)[0] == 1008
+    assert node.texts("group:tea") == ["短 🍵"]
+    bob.start()
+    bob.connected()
+    bob.do("chat.send({ type: 'group', to: 'tea', text: '还在 🟢' })")
+    assert bob.do("[...chat.outbox.values()].map(({ error }) => error.code)") == [1008]
+
+
 def test_tokens_are_renewed_and_ends_are_final(node: Node, start_app: StartApp) -> None:
     """A short-lived token is replaced in time, on the same connection; a suspended account's
     connection ends for good, and is told so."""

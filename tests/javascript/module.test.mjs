@@ -31,11 +31,13 @@ test("what is no token is asked for again later", async () => {
 });
 
 test("no token ends it, and a getToken that throws at once does not", async () => {
-  const { chat } = device({ getToken: () => { throw new Error("离线 📴"); } });
-  chat.start();
-  await turn();
-  assert.equal(chat.state, "waiting");
-  chat.close();
+  for (const getToken of [() => { throw new Error("离线 📴"); }, () => Promise.reject()]) {
+    const { chat } = device({ getToken });
+    chat.start();
+    await turn();
+    assert.equal(chat.state, "waiting");
+    chat.close();
+  }
   const { chat: other } = device({ getToken: async () => null });
   other.start();
   await turn();
@@ -174,6 +176,42 @@ test("a token that could not be renewed is asked for again, on the same connecti
   assert.equal(second, token("alice"));
   assert.equal(chat.state, "connected");
   chat.close();
+});
+
+test("a message over the hard limit is refused, and everything else goes on", async () => {
+  const { chat } = device();
+  chat.start();
+  const { socket } = await welcome(chat, inbox, []);
+  const large = answerOf(chat.send({ type: "private", to: "bob", text: "长".repeat(400_000) }));
+  const small = chat.send(MESSAGE);
+  const asked = answerOf(chat.call("user.get", { user: "bob" }));
+  await socket.end(4509, "a frame over the hard limit");
+  const [outcome, error] = await large;
+  assert.deepEqual([outcome, error.code, error.temporary], ["refused", 1008, false]);
+  assert.equal((await asked)[1].code, 0);
+  assert.equal(chat.state, "waiting");
+  await pass(2_000);
+  const { socket: next } = await welcome(chat, inbox, []);
+  const again = await answer(next, "rpc", { rpc: { data: { position: 8 } } });
+  assert.equal(again.data.text, MESSAGE.text);
+  assert.deepEqual(await small, { position: 8 });
+  assert.equal(next.sent.length, 0);
+  assert.deepEqual([...chat.outbox.values()].map((item) => item.error.code), [1008]);
+  chat.close();
+  const { chat: reloaded } = device({ keep: true });
+  reloaded.start();
+  const { socket: third } = await welcome(reloaded, inbox, []);
+  assert.equal(third.sent.length, 0);
+  reloaded.close();
+});
+
+test("a connect command over the hard limit is no message, and ends it", async () => {
+  const { chat } = device();
+  chat.start();
+  await turn();
+  await sockets.at(-1).end(4509, "a frame over the hard limit");
+  assert.deepEqual([chat.state, chat.end.code], ["ended", 4509]);
+  await stays(chat);
 });
 
 // --- following ---

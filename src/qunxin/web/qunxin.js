@@ -2,7 +2,7 @@
 
 const PATIENCE_MS = 12_000;
 
-// By number. 0: no answer, the outcome is unknown. 1: storage is full.
+// 0: no answer, the outcome is unknown. 1: storage is full.
 export class QunxinError extends Error {
 	constructor({ code = 0, message = "the connection broke", temporary = !code || code === 109 }) {
 		super();
@@ -13,7 +13,7 @@ export class QunxinError extends Error {
 
 const recall = (message, recalled) => message && Object.assign(message, { content: undefined, recalled });
 
-export class Timeline {
+class Timeline {
 	entries = [];
 
 	add(entries) {
@@ -39,11 +39,10 @@ export class Chat extends EventTarget {
 	#attempt = 0;
 	#silenceMs;
 	#room = 900; // to follow: a server allows 1,000
-	#prefix = "qunxin::";
 	#at = {};
 	#followed = new Set();
 	#sending = new Set();
-	#timers = {};
+	#timers = new Map();
 
 	constructor({ url = "/connection/websocket", storage = localStorage, ...options }) {
 		super();
@@ -77,14 +76,14 @@ export class Chat extends EventTarget {
 		const receipt = new Promise((accept, refuse) =>
 			this.#keep({ key, message: { ...message, key }, accept, refuse }),
 		);
-		receipt.catch(() => {}); // the outbox tells it too
+		receipt.catch(() => {});
 		this.#pump();
 		return receipt;
 	}
 
 	discard(key) {
 		this.outbox.delete(key);
-		this.#storage.removeItem(`${this.#prefix}out:${key}`);
+		this.#storage.removeItem(this.#name("out:" + key));
 		this.#emit("outbox");
 	}
 
@@ -100,9 +99,9 @@ export class Chat extends EventTarget {
 		const asked = { conversation: name, before: timeline.before, limit: 50 };
 		const { entries } = await this.call("conversation.entries", asked);
 		timeline.add(entries);
-		const [oldest] = entries;
-		if (oldest) timeline.before = oldest.first ?? oldest.position;
-		timeline.complete = !oldest || timeline.before <= 1;
+		const { position = 1, first = position } = entries[0] ?? {};
+		timeline.before = first;
+		timeline.complete = first <= 1;
 	}
 
 	async read(name, position) {
@@ -126,7 +125,7 @@ export class Chat extends EventTarget {
 			if (!this.user) this.#own(sub);
 			if (this.user !== sub) return this.close({ reason: "another user" });
 			socket = this.#socket = new WebSocket(this.#options.address);
-			this.#timer("watch", PATIENCE_MS, this.#later);
+			this.#after(PATIENCE_MS, this.#later);
 			const take = (line) => line && socket === this.#socket && this.#receive(JSON.parse(line));
 			socket.onmessage = ({ data }) => data.split("\n").forEach(take);
 			socket.onclose = (event) => socket === this.#socket && this.#lost(event);
@@ -134,34 +133,36 @@ export class Chat extends EventTarget {
 			const data = { positions: this.#at, language: this.#options.language };
 			await this.#request("connect", { token, name: "qunxin-js", data }, this.#welcome);
 		} catch (error) {
-			const { code, message: reason } = error;
-			if (socket === this.#socket) this.#lost({ code, reason }, error.temporary === false);
+			if (socket === this.#socket) this.#lost(Object(error), error?.temporary === false);
 		}
 	};
 
-	#lost({ code, reason }, final = code >= 3500 && code % 1000 >= 500) {
-		final ? this.close({ code, reason }) : this.#later();
+	#lost({ code, message, reason = message }, final = code >= 3500 && code % 1000 >= 500) {
+		const [largest] = [...this.#calls.values()].sort((a, b) => b.size - a.size);
+		if (code === 4509 && this.#live) largest?.({ code: 1008, message: reason });
+		else if (final) return this.close({ code, reason });
+		this.#later();
 	}
 
 	#later = () => {
 		this.#drop();
 		this.#become("waiting");
 		const most = Math.min(20_000, 300 * 2 ** this.#attempt++);
-		this.#timer("retry", most * (0.5 + Math.random() / 2), this.start);
+		this.#after(most * (0.5 + Math.random() / 2), this.start);
 	};
 
 	#drop() {
 		this.#save();
-		Object.values(this.#timers).forEach(clearTimeout);
+		this.#timers.forEach((timer) => clearTimeout(timer));
 		this.#socket.close?.();
 		this.#socket = {};
 		this.#followed.clear();
 		for (const settle of this.#calls.values()) settle({});
 	}
 
-	#timer(name, ms, act) {
-		clearTimeout(this.#timers[name]);
-		this.#timers[name] = setTimeout(act, Math.min(ms, 2e9));
+	#after(ms, act) {
+		clearTimeout(this.#timers.get(act));
+		this.#timers.set(act, setTimeout(act, Math.min(ms, 2e9)));
 	}
 
 	// `take`: at once, as entries may follow in the same frame.
@@ -175,8 +176,10 @@ export class Chat extends EventTarget {
 			};
 			const timer = setTimeout(settle, PATIENCE_MS, {});
 			if (kind !== "connect" && !this.#live) return settle({});
+			const text = JSON.stringify({ id, [kind]: fields });
+			settle.size = text.length;
 			this.#calls.set(id, settle);
-			this.#socket.send(JSON.stringify({ id, [kind]: fields }));
+			this.#socket.send(text);
 		});
 	}
 
@@ -184,13 +187,13 @@ export class Chat extends EventTarget {
 		if (push) this.#push(push);
 		else if (id) this.#calls.get(id)?.(error, reply);
 		else this.#socket.send("{}"); // a pong: all before it has arrived
-		if (this.#live) this.#timer("watch", this.#silenceMs, this.#later);
+		if (this.#live) this.#after(this.#silenceMs, this.#later);
 	}
 
 	#welcome = ({ subs, ping, ttl }) => {
 		this.#attempt = 0;
 		this.#silenceMs = 1000 * ping + PATIENCE_MS;
-		if (ttl) this.#timer("refresh", 800 * ttl, this.#refresh);
+		if (ttl) this.#after(800 * ttl, this.#refresh);
 		this.state = "connected"; // for handlers of `reload`
 		for (const name in subs) this.#subscribed(name, subs[name]);
 		if (!this.#live) return;
@@ -203,13 +206,13 @@ export class Chat extends EventTarget {
 		try {
 			const token = await this.#options.getToken();
 			const { ttl } = await this.#request("refresh", { token });
-			if (ttl) this.#timer("refresh", 800 * ttl, this.#refresh);
+			if (ttl) this.#after(800 * ttl, this.#refresh);
 		} catch {
-			if (this.#live) this.#timer("refresh", 5000, this.#refresh);
+			if (this.#live) this.#after(5000, this.#refresh);
 		}
 	};
 
-	// The most recent conversations are followed already.
+	// Beyond the most recent.
 	#followRest = async () => {
 		try {
 			const { conversations } = await this.call("user.conversations", { limit: this.#room });
@@ -219,14 +222,14 @@ export class Chat extends EventTarget {
 			for (const row of rows) await this.#follow(row.conversation);
 			for (const [name, at] of Object.entries(this.#at)) {
 				if (this.#followed.has(name) || at.told) continue;
-				at.told = true; // once
+				at.told = true;
 				this.#reload(name);
 			}
 		} catch (error) {
 			if (!this.#live) return;
 			if (error.code === 1011) this.#room = this.#followed.size;
 			else if (!error.temporary) throw error;
-			this.#timer("rest", error.retryAfterMs, this.#followRest);
+			this.#after(error.retryAfterMs, this.#followRest);
 		}
 	};
 
@@ -278,7 +281,7 @@ export class Chat extends EventTarget {
 		this.#apply(name, entry);
 		this.#emit("entry", name, entry);
 		at.offset = position;
-		this.#timer("save", 200, this.#save);
+		this.#after(200, this.#save);
 	}
 
 	#apply(name, entry) {
@@ -331,7 +334,7 @@ export class Chat extends EventTarget {
 
 	#store(name, value) {
 		try {
-			if (this.user) this.#storage.setItem(this.#prefix + name, JSON.stringify(value));
+			if (this.user) this.#storage.setItem(this.#name(name), JSON.stringify(value));
 		} catch (error) {
 			return error;
 		}
@@ -339,8 +342,7 @@ export class Chat extends EventTarget {
 
 	#own(user) {
 		this.user = user;
-		this.#prefix = `qunxin:${user}:`;
-		this.#at = JSON.parse(this.#storage.getItem(this.#prefix + "at") ?? "{}");
+		this.#at = JSON.parse(this.#storage.getItem(this.#name("at")) ?? "{}");
 		const stored = this.#stored("out:").map(([, text]) => JSON.parse(text));
 		const items = [...stored, ...this.outbox.values()];
 		this.outbox.clear();
@@ -350,9 +352,13 @@ export class Chat extends EventTarget {
 		}
 	}
 
+	#name(kind) {
+		return `qunxin:${this.user ?? ""}:${kind}`;
+	}
+
 	#stored(kind) {
 		const all = Object.entries(this.#storage).sort();
-		return all.filter(([name]) => name.startsWith(this.#prefix + kind));
+		return all.filter(([name]) => name.startsWith(this.#name(kind)));
 	}
 
 	#save = () => this.#store("at", this.#at); // full: some entries come again
