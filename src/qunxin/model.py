@@ -302,12 +302,45 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """How far one user has got in one conversation. Both only ever rise."""
+    """How far one user has got in one conversation: which positions a device of theirs is known
+    to have. These are all up to `delivered`, but for those from `missed_from` to `missed_to`, which
+    are none where both are 0; and all up to `read`, which a device says. `delivered` and `read`
+    only ever rise.
+    """
 
     user: str
     conversation: str
     delivered: int = 0
     read: int = 0
+    missed_from: int = 0
+    missed_to: int = 0
+
+    def settled(self) -> Cursor:
+        """The same positions, with `read` at most `delivered` and what is missed between them."""
+        if not (self.missed_from or self.missed_to) and self.read <= self.delivered:
+            return self
+        delivered = max(self.delivered, self.read)
+        first, last = max(self.missed_from, self.read + 1), min(self.missed_to, delivered)
+        if first > last:
+            first = last = 0
+        return Cursor(self.user, self.conversation, delivered, self.read, first, last)
+
+    def merged(self, other: Cursor) -> Cursor:
+        """What is known by either of the two, which are of one user in one conversation.
+
+        Where the positions that neither knows would be two ranges, they are one, from the first
+        to the last of them: then less is claimed than is known, never more.
+        """
+        low, high = sorted((self.settled(), other.settled()), key=lambda one: one.delivered)
+        first = max(low.missed_from, high.missed_from)
+        last = min(low.missed_to, high.missed_to)
+        if first > last:
+            first = last = 0
+        if high.missed_to > low.delivered:
+            first = first or max(high.missed_from, low.delivered + 1)
+            last = high.missed_to
+        read = max(low.read, high.read)
+        return Cursor(self.user, self.conversation, high.delivered, read, first, last)
 
 
 MAX_REVOKED_TOKENS: Final = 1_000

@@ -146,10 +146,14 @@ class ReachRecord(_Record, frozen=True, tag="reach"):
 
 
 class CursorRecord(_Record, frozen=True, tag="cursor"):
+    """A `Cursor`; nothing is missed where the last two are missing."""
+
     conversation: str
     user: str
     delivered: _Number
     read: _Number
+    missed_from: _Number = 0
+    missed_to: _Number = 0
 
 
 class ApiKeyRecord(_Record, frozen=True, tag="api_key"):

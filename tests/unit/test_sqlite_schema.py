@@ -10,8 +10,8 @@ import apsw
 import pytest
 
 from qunxin.errors import QunxinError
-from qunxin.model import MessageType
-from qunxin.store.commands import MoveWebhook, Post, PutGroup, PutUser
+from qunxin.model import Cursor, MessageType
+from qunxin.store.commands import MoveCursors, MoveWebhook, Post, PutGroup, PutUser
 from qunxin.stores.sqlite import SqliteStore
 from qunxin.stores.sqlite.connection import connect_reader, connect_writer
 from qunxin.stores.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
@@ -76,6 +76,25 @@ def test_failed_migration_leaves_nothing() -> None:
         migrate(db, broken)
     assert db.pragma("user_version") == len(MIGRATIONS)
     assert not db.table_exists(None, "half")
+
+
+async def test_cursors_of_an_older_schema(tmp_path: Path) -> None:
+    """A store from before it was kept what was missed opens, and its cursors miss nothing."""
+    path = tmp_path / "旧.db"
+    await fill(path)
+    db = apsw.Connection(str(path))
+    db.execute(
+        "ALTER TABLE cursors DROP COLUMN missed_from; ALTER TABLE cursors DROP COLUMN missed_to;"
+        " INSERT INTO cursors SELECT c.key, u.key, 5, 3 FROM conversations c, users u"
+        " WHERE c.name = 'group:tea' AND u.user = '安'; PRAGMA user_version = 4"
+    ).fetchall()
+    db.close()
+    store = SqliteStore(path)
+    await store.open()
+    assert await store.read_cursor("安", "group:tea") == Cursor("安", "group:tea", 5, 3)
+    await store.commit([MoveCursors((Cursor("安", "group:tea", 9, 0, 1, 9),))])
+    assert await store.read_cursor("安", "group:tea") == Cursor("安", "group:tea", 9, 3, 6, 9)
+    await store.close()
 
 
 async def test_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -179,9 +179,9 @@ class Recall(msgspec.Struct, frozen=True):
 
 
 class MoveCursors(msgspec.Struct, frozen=True):
-    """Raise cursors; a lower value changes nothing, one above the head counts as the head, and
-    read raises delivered with it. Users and conversations that are unknown are passed over.
-    Result: None."""
+    """Add to what is known of cursors, each as `Cursor.merged` says: what is known by the store or
+    by the command. A lower value changes nothing, and one above the head counts as the head.
+    Users and conversations that are unknown are passed over. Result: None."""
 
     cursors: tuple[Cursor, ...]
 

@@ -33,13 +33,18 @@ class ConversationRow(msgspec.Struct, frozen=True):
     """Of the last entry."""
     joined: int
     start: int
-    """The position before the first one above `delivered` at which the user was a member: from
-    where a device without a position of its own is served."""
+    """The position before the first one at which the user was a member and which no device of
+    theirs is known to have: from where a device without a position of its own is served."""
     role: Role | None
     delivered: int
     read: int
     unread: int
     """Messages of others above `read` in the current stay; counted up to 1,000."""
+    missed_from: int = 0
+    missed_to: int = 0
+    """As in the `Cursor`."""
+    beyond: int = 0
+    """Where something is missed: what `start` would be without it, above `delivered`."""
 
 
 class Delivery(msgspec.Struct, frozen=True):

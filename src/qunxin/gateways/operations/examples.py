@@ -268,7 +268,14 @@ EXAMPLES: Final[dict[str, Example]] = {
     ),
     "cursor.read": Example(
         {"user": "alice", "conversation": "group:tea", "position": 18},
-        {"user": "alice", "conversation": "group:tea", "delivered": 18, "read": 18},
+        {
+            "user": "alice",
+            "conversation": "group:tea",
+            "delivered": 18,
+            "read": 18,
+            "missed_from": 0,
+            "missed_to": 0,
+        },
     ),
     "token.create": Example(
         {"user": "alice", "ttl_seconds": 3600},

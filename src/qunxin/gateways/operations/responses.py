@@ -94,7 +94,8 @@ class MemberList(msgspec.Struct, frozen=True):
 
 class ConversationView(msgspec.Struct, frozen=True):
     """One conversation as its user sees it. `head` is its last position and `time` that entry's;
-    `unread` counts messages of others above `read`, up to 1,000."""
+    `unread` counts messages of others above `read`, up to 1,000. `delivered` is how far a device of
+    theirs has got; something below it may have been missed."""
 
     conversation: str
     name: str

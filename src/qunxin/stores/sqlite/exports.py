@@ -130,7 +130,7 @@ PARTS: Final = (
         _reach,
     ),
     _Part(
-        "SELECT c.name, u.user, k.delivered, k.read FROM cursors k"
+        "SELECT c.name, u.user, k.delivered, k.read, k.missed_from, k.missed_to FROM cursors k"
         " JOIN conversations c ON c.key = k.conversation JOIN users u ON u.key = k.user",
         _plain(CursorRecord),
     ),

@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from qunxin.errors import QunxinError
-from qunxin.model import Conversation, MessageType, is_valid_id
+from qunxin.model import Conversation, Cursor, MessageType, is_valid_id
 from qunxin.records import (
     NOTHING,
     ApiKeyRecord,
@@ -205,11 +205,15 @@ def _reach(to: Import, one: ReachRecord) -> None:
 
 
 def _cursor(to: Import, one: CursorRecord) -> None:
+    cursor = Cursor(
+        *(one.user, one.conversation, one.delivered, one.read, one.missed_from, one.missed_to)
+    ).settled()
     to.write(
-        "INSERT INTO cursors (conversation, user, delivered, read)"
-        " SELECT c.key, u.key, ?3, ?4 FROM conversations c, users u"
+        "INSERT INTO cursors (conversation, user, delivered, read, missed_from, missed_to)"
+        " SELECT c.key, u.key, ?3, ?4, ?5, ?6 FROM conversations c, users u"
         " WHERE c.name = ?1 AND u.user = ?2",
-        *(one.conversation, one.user, one.delivered, one.read),
+        *(cursor.conversation, cursor.user, cursor.delivered, cursor.read),
+        *(cursor.missed_from, cursor.missed_to),
     )
 
 

@@ -191,7 +191,12 @@ ALTER TABLE webhooks ADD COLUMN waiting TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE webhooks ADD COLUMN placed INTEGER NOT NULL DEFAULT 1;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4)
+_V5: Final = """
+ALTER TABLE cursors ADD COLUMN missed_from INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE cursors ADD COLUMN missed_to INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3, _V4, _V5)
 """Migration n stands at index n - 1. Rows are only ever added."""
 
 BROADCAST_KEY: Final = 1

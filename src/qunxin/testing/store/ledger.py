@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from qunxin.model import DeliveryState, Reason, UserState
-from qunxin.store.commands import DissolveGroup, EraseUser, PutUser, Recall, RemoveMember
-from qunxin.store.reads import LedgerPage
+from qunxin.model import Cursor, DeliveryState, Reason, UserState
+from qunxin.store.commands import (
+    DissolveGroup,
+    EraseUser,
+    MoveCursors,
+    PutUser,
+    Recall,
+    RemoveMember,
+)
+from qunxin.store.reads import EventRead, LedgerPage
 from qunxin.testing.store.base import StoreBase
-from qunxin.testing.store.chat import Chat, broadcast_message, private_message
+from qunxin.testing.store.chat import Chat, broadcast_message, group_message, private_message
 
 QUEUED, DELIVERED = DeliveryState.QUEUED, DeliveryState.DELIVERED
 READ, UNREACHABLE = DeliveryState.READ, DeliveryState.UNREACHABLE
@@ -46,6 +53,41 @@ class LedgerSuite(StoreBase):
         assert page.counts == {QUEUED: 1, DELIVERED: 1, READ: 1, UNREACHABLE: 2}
         third = await self._states(chat, "group:tea", 3)
         assert (third["bo"], third["cy"]) == (QUEUED, DELIVERED)
+
+    async def test_missed(self, chat: Chat) -> None:
+        """What a cursor leaves out is queued, in states, counts and filters, until it is read or
+        proven; what lies before and after is delivered."""
+        await chat.group("tea", "ann", "bo", "cy")
+        await chat.store.commit([group_message("tea", "ann", "收到没有 🕳️")] * 5)
+        await chat.done(MoveCursors((Cursor("bo", "group:tea", 6, 0, 3, 4),)))
+        found = {p: (await self._states(chat, "group:tea", p))["bo"] for p in range(2, 7)}
+        assert found == {2: DELIVERED, 3: QUEUED, 4: QUEUED, 5: DELIVERED, 6: DELIVERED}
+        page = await chat.store.list_deliveries("group:tea", 4, state=QUEUED)
+        assert page is not None
+        assert page.counts == {QUEUED: 2, DELIVERED: 0, READ: 0, UNREACHABLE: 0}
+        assert [one.user for one in page.deliveries] == ["bo", "cy"]
+        page = await chat.store.list_deliveries("group:tea", 5, state=DELIVERED)
+        assert page is not None
+        assert page.counts == {QUEUED: 1, DELIVERED: 1, READ: 0, UNREACHABLE: 0}
+        assert [one.user for one in page.deliveries] == ["bo"]
+        events = await chat.store.read_events([EventRead("group:tea", p) for p in (2, 3, 4, 5)])
+        queued = [event.queued.users for event in events if event.queued is not None]
+        assert queued == [("cy",), ("bo", "cy"), ("bo", "cy"), ("cy",)]
+        await chat.move("bo", "group:tea", 0, 3)
+        found = {p: (await self._states(chat, "group:tea", p))["bo"] for p in range(2, 7)}
+        assert found == {2: READ, 3: READ, 4: QUEUED, 5: DELIVERED, 6: DELIVERED}
+
+    async def test_recalled_and_missed(self, chat: Chat) -> None:
+        """It is the tombstone that must not be missed: who was never given the message and has
+        been given its recall is told of as any other."""
+        await chat.group("tea", "ann", "bo", "cy")
+        first = await chat.say("tea", "ann", "说错了 🙊")
+        second = await chat.say("tea", "ann", "又错了 🙊")
+        await chat.done(Recall("group:tea", first.position))
+        await chat.done(Recall("group:tea", second.position))
+        await chat.done(MoveCursors((Cursor("bo", "group:tea", 5, 0, 2, 4),)))
+        assert (await self._states(chat, "group:tea", 2))["bo"] is QUEUED
+        assert (await self._states(chat, "group:tea", 3))["bo"] is DELIVERED
 
     async def test_some_left_out(self, chat: Chat) -> None:
         """Whom the asker leaves out is in no count and on no page."""

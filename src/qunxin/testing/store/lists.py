@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement, product
+
 import pytest
 
 from qunxin.errors import QunxinError
@@ -74,6 +76,58 @@ class CursorSuite(StoreBase):
         for member in (members[0], members[-1]):
             assert (await chat.store.read_cursor(member, "group:tea")).delivered == 9
         await chat.done(MoveCursors(()))
+
+    async def test_what_was_missed_is_kept(self, chat: Chat) -> None:
+        """Positions that no device is known to have stay missed while `delivered` rises beyond
+        them; what proves or reads them takes them out, from below or from above."""
+        await chat.group("tea", "ann", "bo")
+        await chat.store.commit([group_message("tea", "ann", "漏掉的 🕳️")] * 40)
+        for moved, expected in (
+            (Cursor("bo", "group:tea", 10), (10, 0, 0, 0)),
+            (Cursor("bo", "group:tea", 31, 0, 1, 31), (31, 0, 11, 31)),
+            (Cursor("bo", "group:tea", 35, 0, 1, 31), (35, 0, 11, 31)),
+            (Cursor("bo", "group:tea", 20, 0, 1, 14), (35, 0, 11, 31)),
+            (Cursor("bo", "group:tea", 12), (35, 0, 13, 31)),
+            (Cursor("bo", "group:tea", 36, 0, 13, 25), (36, 0, 13, 25)),
+            (Cursor("bo", "group:tea", 0, 15), (36, 15, 16, 25)),
+            (Cursor("bo", "group:tea", 40, 0, 1, 39), (40, 15, 16, 39)),
+            (Cursor("bo", "group:tea", 41), (41, 15, 0, 0)),
+        ):
+            await chat.done(MoveCursors((moved,)))
+            cursor = await chat.store.read_cursor("bo", "group:tea")
+            assert cursor == Cursor("bo", "group:tea", *expected)
+
+    async def test_what_is_missed_ends_where_a_cursor_ends(self, chat: Chat) -> None:
+        """Beyond the head, or the leaving, nothing is missed either."""
+        await chat.group("tea", "ann", "bo")
+        await chat.say("tea", "ann", "还在 🍵")
+        for moved, expected in (
+            (Cursor("bo", "group:tea", 9, 0, 7, 8), (2, 0, 0, 0)),
+            (Cursor("ann", "group:tea", 9, 0, 2, 8), (2, 0, 2, 2)),
+        ):
+            await chat.done(MoveCursors((moved,)))
+            cursor = await chat.store.read_cursor(moved.user, "group:tea")
+            assert cursor == Cursor(moved.user, "group:tea", *expected)
+
+    async def test_cursors_are_merged(self, chat: Chat) -> None:
+        """What is there and what comes make what `Cursor.merged` makes of them, each of four
+        hundred pairs, in one command or in two."""
+        each = [
+            (delivered, read, first, last)
+            for delivered, read in product((0, 1, 3), (0, 1))
+            for first, last in [(0, 0), *combinations_with_replacement(range(1, delivered + 1), 2)]
+        ]
+        pairs = {f"m{n}": pair for n, pair in enumerate(product(each, repeat=2))}
+        await chat.group("tea", "ann", *pairs)
+        await chat.store.commit([group_message("tea", "ann", "第几条 🔢")] * 3)
+        before = [Cursor(one, "group:tea", *pair[0]) for one, pair in pairs.items()]
+        after = [Cursor(one, "group:tea", *pair[1]) for one, pair in pairs.items()]
+        half = len(pairs) // 2
+        await chat.done(MoveCursors((*before, *after[:half])))
+        await chat.done(MoveCursors(tuple(after[half:])))
+        for one, other in zip(before, after, strict=True):
+            found = await chat.store.read_cursor(one.user, "group:tea")
+            assert found == one.merged(other)
 
 
 class ListSuite(StoreBase):
@@ -188,6 +242,34 @@ class ListSuite(StoreBase):
         assert await self._start(chat) == 10
         await chat.move("bo", "group:tea", 11)
         assert await self._start(chat) == 11
+
+    async def test_start_before_what_was_missed(self, chat: Chat) -> None:
+        """Where something is missed, a device without a position is served from before it, and
+        the row says where it would begin beyond."""
+        await chat.group("tea", "ann", "bo")
+        await chat.store.commit([group_message("tea", "ann", "还没人收到 📭")] * 9)
+        await chat.post(broadcast_message(None, "也没有 📭"))
+        await chat.post(broadcast_message(None, "有 📬"))
+        await chat.done(
+            MoveCursors(
+                (Cursor("bo", "group:tea", 6, 0, 3, 5), Cursor("bo", "broadcast:all", 2, 0, 1, 1))
+            )
+        )
+        rows = await chat.store.read_conversations("bo", ["group:tea", "broadcast:all"])
+        assert {row.conversation: (row.missed_from, row.missed_to) for row in rows} == {
+            "group:tea": (3, 5),
+            "broadcast:all": (1, 1),
+        }
+        assert {row.conversation: (row.start, row.beyond) for row in rows} == {
+            "group:tea": (2, 6),
+            "broadcast:all": (0, 2),
+        }
+        await chat.remove("tea", "bo")
+        await chat.add("tea", "bo")
+        await chat.done(MoveCursors((Cursor("bo", "group:tea", 11, 0, 6, 6),)))
+        (row,) = await chat.store.read_conversations("bo", ["group:tea"])
+        assert (row.start, row.beyond, row.missed_to) == (11, 0, 0)
+        assert (await chat.store.list_conversations("bo"))[0][0] == row
 
     async def _start(self, chat: Chat) -> int:
         (row,) = await chat.store.read_conversations("bo", ["group:tea"])

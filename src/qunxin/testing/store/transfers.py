@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from qunxin.errors import QunxinError
-from qunxin.model import ApiKey, Interval, Role, UserState
+from qunxin.model import ApiKey, Cursor, Interval, Role, UserState
 from qunxin.records import (
     EndRecord,
     EntryRecord,
@@ -24,6 +24,7 @@ from qunxin.store.commands import (
     ChangeMember,
     DissolveGroup,
     EraseUser,
+    MoveCursors,
     PutApiKey,
     PutGroup,
     PutUser,
@@ -70,7 +71,7 @@ async def make_history(chat: Chat) -> None:
     await chat.done(DissolveGroup("old"))
     await chat.done(RevokeTokens("ann", "丢了的手机", 60_000, 0))
     await chat.done(RevokeTokens("bo", None, 60_000, 0))
-    await chat.move("bo", "group:tea", 4, 2)
+    await chat.done(MoveCursors((Cursor("bo", "group:tea", 6, 2, 4, 5),)))
     await chat.move("ann", "private:ann~bo", 1, 1)
 
 
@@ -92,7 +93,8 @@ async def seen(store: Store) -> dict[str, Any]:
         told[f"keys {group}"] = await store.read_member_keys(group)
     told["unreachable"] = await store.read_unreachable()
     told["api keys"] = await store.read_api_keys()
-    told["ledger"] = await store.list_deliveries("group:tea", 2)
+    for position in (2, 4):
+        told[f"ledger {position}"] = await store.list_deliveries("group:tea", position)
     return told
 
 
@@ -126,6 +128,8 @@ class TransferSuite(StoreBase):
             assert await seen(store) == await seen(chat.store)
             page = await store.read_log("group:tea", "cy", limit=1_000)
             assert page.intervals == (Interval(1, 3, 1), Interval(5, None, 5))
+            cursor = await store.read_cursor("bo", "group:tea")
+            assert cursor == Cursor("bo", "group:tea", 6, 2, 4, 5)
             again = await exported(store)
         finally:
             await store.close()

@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 
 from qunxin.errors import QunxinError
-from qunxin.model import ApiKey
+from qunxin.model import ApiKey, Cursor
 from qunxin.store import Store
-from qunxin.store.commands import AddMembers, PutApiKey, PutGroup, PutUser, RevokeApiKey
+from qunxin.store.commands import (
+    AddMembers,
+    MoveCursors,
+    PutApiKey,
+    PutGroup,
+    PutUser,
+    RevokeApiKey,
+)
 from qunxin.store.results import Done, Posted
 from qunxin.testing.store.base import StoreBase
 from qunxin.testing.store.chat import Chat, StoreMaker, group_message, text_of
@@ -77,7 +84,8 @@ class WholeSuite(StoreBase):
         """Closed and opened again a store has the same epoch, entries, members and cursors."""
         await chat.group("tea", "ann", "bo")
         await chat.say("tea", "ann", "重启前 💾")
-        await chat.move("bo", "group:tea", 2, 2)
+        cursor = Cursor("bo", "group:tea", 2, 0, 1, 1)
+        await chat.done(MoveCursors((cursor,)))
         epoch = chat.store.epoch
         log = await chat.log("group:tea")
         members = await chat.store.list_members("tea")
@@ -89,7 +97,7 @@ class WholeSuite(StoreBase):
             assert store.epoch == epoch
             assert await again.log("group:tea") == log
             assert await store.list_members("tea") == members
-            assert (await store.read_cursor("bo", "group:tea")).read == 2
+            assert await store.read_cursor("bo", "group:tea") == cursor
             assert (await again.say("tea", "ann")).position == 3
         finally:
             await store.close()
@@ -99,6 +107,8 @@ class WholeSuite(StoreBase):
         """A backup is whole and consistent though commits go on, and has an epoch of its own."""
         await chat.group("tea", "ann", "bo")
         await chat.store.commit([group_message("tea", "ann", "前" * 100)] * 500)
+        cursor = Cursor("bo", "group:tea", 400, 0, 200, 300)
+        await chat.done(MoveCursors((cursor,)))
 
         async def go_on() -> None:
             for _ in range(30):
@@ -110,6 +120,7 @@ class WholeSuite(StoreBase):
         await copy.open()
         try:
             log = await Chat(copy, chat.clock).log("group:tea")
+            assert await copy.read_cursor("bo", "group:tea") == cursor
             assert copy.epoch != chat.store.epoch
         finally:
             await copy.close()

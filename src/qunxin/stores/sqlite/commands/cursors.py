@@ -12,12 +12,17 @@ from qunxin.stores.sqlite.transaction import Transaction
 
 _HEAD: Final = "(SELECT max(position) FROM entries WHERE conversation = c.key)"
 
+_BOTH_MISS: Final = "max(missed_from, excluded.missed_from) <= min(missed_to, excluded.missed_to)"
+
 _MOVE: Final = f"""
-    INSERT INTO cursors (conversation, user, delivered, read)
-    SELECT conversation, user, min(max(delivered, read), highest), min(read, highest)
+    INSERT INTO cursors (conversation, user, delivered, read, missed_from, missed_to)
+    SELECT conversation, user, min(delivered, highest), min(read, highest),
+           iif(missed_from > highest, 0, missed_from),
+           iif(missed_from > highest, 0, min(missed_to, highest))
     FROM (
         SELECT c.key AS conversation, u.key AS user,
                j.value ->> 2 AS delivered, j.value ->> 3 AS read,
+               j.value ->> 4 AS missed_from, j.value ->> 5 AS missed_to,
                CASE c.kind
                    WHEN 'inbox' THEN iif(c.key = u.key, {_HEAD}, 0)
                    WHEN 'broadcast' THEN iif({_HEAD} >= u.broadcast_first, {_HEAD}, 0)
@@ -31,17 +36,28 @@ _MOVE: Final = f"""
         CROSS JOIN users u ON u.user = j.value ->> 0 AND u.state <> 'erased'
         CROSS JOIN conversations c ON c.name = j.value ->> 1
     )
-    WHERE highest > 0 AND max(delivered, read) > 0
+    WHERE highest > 0 AND delivered > 0
     ON CONFLICT (conversation, user) DO UPDATE SET
-        delivered = max(delivered, excluded.delivered), read = max(read, excluded.read)
-        WHERE excluded.delivered > delivered OR excluded.read > read
+        delivered = max(delivered, excluded.delivered), read = max(read, excluded.read),
+        missed_from = CASE
+            WHEN {_BOTH_MISS} THEN max(missed_from, excluded.missed_from)
+            WHEN excluded.missed_to > delivered THEN max(excluded.missed_from, delivered + 1)
+            WHEN missed_to > excluded.delivered THEN max(missed_from, excluded.delivered + 1)
+            ELSE 0 END,
+        missed_to = CASE
+            WHEN excluded.missed_to > delivered THEN excluded.missed_to
+            WHEN missed_to > excluded.delivered THEN missed_to
+            WHEN {_BOTH_MISS} THEN min(missed_to, excluded.missed_to)
+            ELSE 0 END
+        WHERE excluded.delivered > delivered OR excluded.read > read OR missed_to > 0
 """  # noqa: S608
-"""Whoever was never in a conversation has no cursor there, and who left it none beyond the
-leaving: the ledger must not claim what no device can have been sent."""
+"""`Cursor.merged`, of what is there and what comes, both settled. Whoever was never in a
+conversation has no cursor there, and who left it none beyond the leaving: the ledger must not
+claim what no device can have been sent."""
 
 
 def move_cursors(tx: Transaction, command: MoveCursors) -> Done:
-    named = [[one.user, one.conversation, one.delivered, one.read] for one in command.cursors]
-    if named:
-        tx.run(_MOVE, (msgspec.json.encode(named).decode(),))
+    settled = [msgspec.structs.astuple(one.settled()) for one in command.cursors]
+    if settled:
+        tx.run(_MOVE, (msgspec.json.encode(settled).decode(),))
     return Done(None)

@@ -58,6 +58,23 @@ _TIMED: Final = """
         FROM placed p CROSS JOIN conversations c ON c.key = p.conversation
     )
 """
+
+
+def _start(above: str) -> str:
+    """The position before the first one above `above` at which the user was a member."""
+    return f"""
+           CASE t.kind WHEN 'group' THEN (
+               SELECT max(s.joined, {above} + 1) - 1 FROM stays s
+               WHERE s.conversation = t.conversation AND s.user = :user
+                 AND (s.last IS NULL OR s.last > {above})
+               ORDER BY s.joined LIMIT 1
+           ) ELSE max(t.joined, {above} + 1) - 1 END
+    """  # noqa: S608
+
+
+_WHOLE: Final = "iif(c.missed_to > 0, c.missed_from - 1, COALESCE(c.delivered, 0))"
+"""Up to there nothing is missed."""
+
 _ROW: Final = f"""
     SELECT t.conversation, t.name,
            CASE t.kind
@@ -68,14 +85,7 @@ _ROW: Final = f"""
                )
                ELSE ''
            END,
-           t.head, t.time, t.joined,
-           CASE t.kind WHEN 'group' THEN (
-               SELECT max(s.joined, COALESCE(c.delivered, 0) + 1) - 1 FROM stays s
-               WHERE s.conversation = t.conversation AND s.user = :user
-                 AND (s.last IS NULL OR s.last > COALESCE(c.delivered, 0))
-               ORDER BY s.joined LIMIT 1
-           ) ELSE max(t.joined, COALESCE(c.delivered, 0) + 1) - 1 END,
-           t.role,
+           t.head, t.time, t.joined, {_start(_WHOLE)}, t.role,
            COALESCE(c.delivered, 0), COALESCE(c.read, 0),
            (SELECT count(*) FROM (
                SELECT 1 FROM entries e INDEXED BY entries_by_position
@@ -83,7 +93,9 @@ _ROW: Final = f"""
                  AND e.position > max(COALESCE(c.read, 0), t.joined - 1, t.head - {LOOKED_AT})
                  AND e.type <= {LAST_MESSAGE_CODE} AND e.sender <> :user
                LIMIT {UNREAD_LIMIT}
-           ))
+           )),
+           COALESCE(c.missed_from, 0), COALESCE(c.missed_to, 0),
+           iif(c.missed_to > 0, {_start("c.delivered")}, 0)
     FROM chosen t LEFT JOIN cursors c ON c.conversation = t.conversation AND c.user = :user
     ORDER BY t.time DESC, t.conversation DESC
 """  # noqa: S608
@@ -131,12 +143,13 @@ def read_conversations(
 
 def read_cursor(reader: Reader, user: str, conversation: str) -> Cursor:
     row = reader.row(
-        "SELECT r.delivered, r.read FROM conversations c CROSS JOIN users u"
+        "SELECT r.delivered, r.read, r.missed_from, r.missed_to"
+        " FROM conversations c CROSS JOIN users u"
         " CROSS JOIN cursors r ON r.conversation = c.key AND r.user = u.key"
         " WHERE c.name = ? AND u.user = ?",
         (conversation, user),
     )
-    return Cursor(user, conversation, *(row or (0, 0)))
+    return Cursor(user, conversation, *(row or ()))
 
 
 def _user_key(reader: Reader, user: str) -> Any:
@@ -144,11 +157,9 @@ def _user_key(reader: Reader, user: str) -> Any:
 
 
 def _row(row: Row) -> ConversationRow:
-    _, conversation, name, head, time, joined, start, code, delivered, read, unread = row
+    _, conversation, name, head, time, joined, start, code, *known = row
     role = Role(code) if code else None
-    return ConversationRow(
-        conversation, name, head, time, joined, start, role, delivered, read, unread
-    )
+    return ConversationRow(conversation, name, head, time, joined, start, role, *known)
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int, int]:

@@ -37,7 +37,8 @@ _ACCOUNTS: Final = """
 _JUDGED: Final = """
     SELECT a.key, a.user, a.state AS account,
            CASE WHEN c.read >= :proof THEN 'read'
-                WHEN c.delivered >= :proof THEN 'delivered'
+                WHEN c.delivered >= :proof AND :proof NOT BETWEEN c.missed_from AND c.missed_to
+                THEN 'delivered'
                 WHEN a.state <> 'active' THEN 'unreachable'
                 ELSE 'queued' END AS state
     FROM ($AUDIENCE) a
@@ -48,7 +49,8 @@ _QUEUED: Final = """
     FROM ($AUDIENCE) a
     LEFT JOIN cursors c ON c.conversation = :conversation AND c.user = a.key
     WHERE a.key <> :sender AND a.state = 'active'
-      AND COALESCE(c.delivered, 0) < :proof AND COALESCE(c.read, 0) < :proof
+      AND COALESCE(c.read, 0) < :proof
+      AND (COALESCE(c.delivered, 0) < :proof OR :proof BETWEEN c.missed_from AND c.missed_to)
 """
 """Those whom `_JUDGED` calls queued, in half the time."""
 _WITHOUT: Final = " AND a.user NOT IN (SELECT value FROM json_each(:without))"
