@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
+import msgspec
 import pytest
-from door_embedded import EmbeddedDoor
+from door_embedded import SETTINGS, EmbeddedDoor
 from door_realtime import RealtimeDoor
-from doors import Door, Refusal
+from doors import At, Door, Refusal, opened
 
 from qunxin.engine.results import Receipt
 from qunxin.model import DeliveryState, Grade, Reason
@@ -209,3 +211,66 @@ async def test_promise_4_realtime_delivered_only_after_a_pong(realtime: Realtime
         await device.wait_for_more()
     await device.say("{}")
     await realtime.proven(sent, {"delivered": 2})
+
+
+async def test_promise_4_embedded_told_to_reload_claims_nothing_before(
+    embedded: EmbeddedDoor,
+) -> None:
+    """After a restore: the device keeps the position that it was told, and comes back with it. The
+    ledger claims what it is given from there on, and what it missed once another device has it,
+    or its user has read it."""
+    await _come_back_after_a_reload(embedded)
+
+
+async def test_promise_4_realtime_told_to_reload_claims_nothing_before(
+    realtime: RealtimeDoor,
+) -> None:
+    """The same with a device that does nothing but answer pings."""
+    await _come_back_after_a_reload(realtime)
+
+
+async def _come_back_after_a_reload(door: Door) -> None:
+    alice, bob = await door.users("alice", "bob")
+    tea = await door.group("tea", alice, bob)
+    name = f"group:{tea}"
+    missed = [await door.send("group", tea, alice, f"丢失 {n} 🕳️") for n in range(3)]
+    device = await door.device(bob, {name: At("恢复之前", 2)})
+    assert device.starts[name].must_reload
+    await device.close()
+    again = await door.device(bob, device.positions())
+    assert not again.starts[name].must_reload
+    live = await door.send("group", tea, alice, "以后 🔴")
+    await door.proven(live, {"delivered": 1})
+    assert again.messages(name) == ["以后 🔴"]
+    for sent in missed:
+        assert _states(await door.ledger(name, sent.position)) == {bob: "queued"}
+    await door.mark_read(bob, name, missed[0].position)
+    assert _states(await door.ledger(name, missed[0].position)) == {bob: "read"}
+    assert _states(await door.ledger(name, missed[1].position)) == {bob: "queued"}
+    new = await door.device(bob)
+    assert new.starts[name].position == missed[0].position
+    await new.reach(name, live.position)
+    await door.proven(missed[1], {"delivered": 1})
+    await door.proven(missed[2], {"delivered": 1})
+
+
+async def test_promise_4_who_comes_back_while_connected_claims_nothing_before(
+    tmp_path: Path,
+) -> None:
+    """Told to reload, removed, and added again: the same device goes on where it was, and what it
+    was never given is not delivered for that."""
+    settings = msgspec.structs.replace(SETTINGS, recovery_budget_entries=10)
+    async with opened(EmbeddedDoor(tmp_path / "chat 茶.db", settings)) as door:
+        alice, bob = await door.users("alice", "bob")
+        tea = await door.group("tea", alice, bob, history="full")
+        name = f"group:{tea}"
+        missed = [await door.send("group", tea, alice, f"没给过 {n} 🕳️") for n in range(30)]
+        device = await door.device(bob)
+        assert device.starts[name].must_reload
+        await device.reach(name, (await door.remove(tea, bob)).membership_version)
+        await device.reach(name, (await door.add(tea, bob)).membership_version)
+        live = await door.send("group", tea, alice, "回来了 👋")
+        await door.proven(live, {"delivered": 1})
+        assert device.messages(name) == ["回来了 👋"]
+        for sent in (missed[0], missed[-1]):
+            assert _states(await door.ledger(name, sent.position)) == {bob: "queued"}

@@ -182,7 +182,7 @@ async def test_promise_8_positions_of_what_is_not_theirs_change_nothing(door: Do
 
 async def test_promise_8_beyond_the_budget_means_reload(tmp_path: Path) -> None:
     """A connection is given so many missed entries and no more: the conversation beyond them is
-    told to reload, and claims no delivery of what it was not given."""
+    told to reload, and claims no delivery of what it was not given, then or later."""
     door = EmbeddedDoor(
         tmp_path / "chat.db", msgspec.structs.replace(SETTINGS, recovery_budget_entries=20)
     )
@@ -201,7 +201,13 @@ async def test_promise_8_beyond_the_budget_means_reload(tmp_path: Path) -> None:
         assert device.messages(live.conversation) == ["现在 🔴"]
         await door.proven(little, {"delivered": 1})
         await door.proven(much[0], {"queued": 1})
-        await door.proven(live, {"queued": 1})
+        await door.proven(live, {"delivered": 1})
+        await door.close_devices()
+        again = await door.device(bob, device.positions())
+        assert not again.starts[f"group:{tea}"].must_reload
+        last = await door.send("group", tea, alice, "之后 🔵")
+        await door.proven(last, {"delivered": 1})
+        await door.proven(much[-1], {"queued": 1})
         await door.close_devices()
     finally:
         await door.close()

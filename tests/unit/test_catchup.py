@@ -3,19 +3,24 @@
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qunxin.engine.catchup import (
+    Place,
     fill_hidden,
     has_ended,
     joinings,
     last_readable,
     page_delivery,
+    plan_gained,
     plan_start,
+    reload_at,
+    skips,
 )
-from qunxin.engine.sink import Position
+from qunxin.engine.sink import NOTHING, Missed, Position
 from qunxin.model import Entry, EventType, Interval, Role
 from qunxin.store.reads import ConversationRow, LogPage
 
@@ -64,6 +69,79 @@ def test_where_a_subscription_begins(
     start = plan_start(row(head=10, start=4), asked, "e", budget)
     assert (start.position, start.recovered) == (position, recovered)
     assert start.asked is (asked is not None)
+
+
+def with_hole(*, head: int) -> ConversationRow:
+    """Its user's devices have 1 to 4 and 8 to 20, and 21 is from when the user was out."""
+    found = row(head=head, start=4)
+    return msgspec.structs.replace(found, delivered=20, missed_from=5, missed_to=7, beyond=21)
+
+
+@pytest.mark.parametrize(
+    ("asked", "budget", "position", "missed"),
+    [
+        (None, 26, 4, NOTHING),
+        (None, 25, 21, (5, 7)),
+        (None, 9, 21, (5, 7)),
+        (None, 8, 30, (1, 30)),
+        (Position("e", 4), 30, 4, NOTHING),
+        (Position("e", 6), 30, 6, (5, 6)),
+        (Position("e", 12), 30, 12, (5, 7)),
+        (Position("e", 28), 30, 28, (5, 7)),
+        (Position("e", 12), 9, 30, (1, 30)),
+        (Position("older", 28), 30, 30, (1, 30)),
+    ],
+)
+def test_where_a_subscription_begins_where_something_was_missed(
+    asked: Position | None, budget: int, position: int, missed: Missed
+) -> None:
+    """A device without a position begins before it where that is not too much, otherwise beyond
+    it. No device vouches for what is missed and lies below where it stands, and one that is told
+    to reload for nothing at all."""
+    start = plan_start(with_hole(head=30), asked, "e", budget)
+    assert (start.position, start.missed) == (position, missed)
+    assert start.recovered is (missed != (1, 30))
+    assert skips(start) is not start.recovered
+
+
+def test_nobody_skips_what_another_device_has() -> None:
+    """Told to reload at a head that is known already, the device makes nothing missed."""
+    start = plan_start(with_hole(head=20), Position("older", 3), "e", 30)
+    assert (start.recovered, start.position, skips(start)) == (False, 20, False)
+    assert skips(reload_at(start, 21))
+    assert reload_at(plan_start(row(head=0, start=0), None, "e", 5), 0).missed == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("left", "budget", "position", "missed"),
+    [
+        (None, 30, 4, NOTHING),
+        (None, 9, 21, (5, 7)),
+        (None, 8, 30, (1, 30)),
+        (Place(0, NOTHING), 30, 4, NOTHING),
+        (Place(25, NOTHING), 30, 25, NOTHING),
+        (Place(25, (1, 22)), 30, 25, (1, 22)),
+        (Place(25), 30, 25, (5, 7)),
+        (Place(25), 4, 30, (1, 30)),
+        (Place(31), 30, 30, (1, 30)),
+    ],
+)
+def test_where_a_gained_subscription_begins(
+    left: Place | None, budget: int, position: int, missed: Missed
+) -> None:
+    """Where the session left it, without what it did not vouch for then; by the device's word,
+    without what is missed; otherwise as without a position."""
+    start = plan_gained(with_hole(head=30), 29, left, "e", budget)
+    assert (start.position, start.missed, start.asked) == (position, missed, False)
+    assert start.recovered is (missed != (1, 30))
+
+
+def test_a_gained_subscription_begins_before_the_joining() -> None:
+    """Also where other devices have what came since: this one was there."""
+    start = plan_gained(with_hole(head=30), 3, None, "e", 30)
+    assert (start.position, start.missed) == (2, NOTHING)
+    start = plan_gained(with_hole(head=30), 12, None, "e", 19)
+    assert (start.position, start.missed) == (11, (5, 7))
 
 
 @given(st.sets(st.integers(1, 60)), st.integers(0, 30), st.integers(0, 60))

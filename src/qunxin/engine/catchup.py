@@ -7,8 +7,11 @@ every position is either an entry or inside an explicit hidden range.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from qunxin.engine.sink import Delivery, Position, SubscriptionStart
+import msgspec
+
+from qunxin.engine.sink import NOTHING, Delivery, Missed, Position, SubscriptionStart
 from qunxin.model import Entry, EventType
 from qunxin.store.reads import ConversationRow, LogPage
 
@@ -19,21 +22,78 @@ def plan_start(
     """Where a session's subscription begins.
 
     A device that says where it stands goes on from there; one that does not is served from what
-    none of its user's devices has proved to have. Both only where the log still fits what the
-    device says and `budget` entries are enough; otherwise `recovered` is false and the
-    subscription begins at the head.
+    none of its user's devices is known to have, or where that is too much, from beyond what they
+    missed. All only where the log still fits what the device says and `budget` entries are
+    enough; otherwise `recovered` is false and the subscription begins at the head.
     """
-    position = row.start if asked is None else asked.position
-    possible = asked is None or asked.epoch == epoch
-    recovered = possible and 0 <= position <= row.head and row.head - position <= budget
-    return SubscriptionStart(
-        conversation=row.conversation,
-        epoch=epoch,
-        position=position if recovered else row.head,
-        recovered=recovered,
-        asked=asked is not None,
-        row=row,
-    )
+    if asked is None:
+        return _first_within(_unasked(row), row, epoch, budget)
+    places = [Place(asked.position)] if asked.epoch == epoch else []
+    start = _first_within(places, row, epoch, budget)
+    return msgspec.structs.replace(start, asked=True)
+
+
+class Place(NamedTuple):
+    """Where a device stands in a conversation, and what below that it does not vouch for.
+
+    A device's own word says nothing of that (None): since it keeps the position where it was told
+    to reload, it may never have been given what the store holds as missed.
+    """
+
+    position: int
+    missed: Missed | None = None
+
+
+def plan_gained(
+    row: ConversationRow, joined: int, left: Place | None, epoch: str, budget: int
+) -> SubscriptionStart:
+    """Where the subscription begins of a session whose user came into a conversation.
+
+    On from what the session was given of it before, so that the time outside is a hidden range
+    like any other; else as without a position, and no later than `joined`, the first joining that
+    the device was not told of before: it has nothing of what came after. Beyond `budget` entries
+    at the head, as in `plan_start`.
+    """
+    if left is not None and left.position > 0:
+        return _first_within([left], row, epoch, budget)
+    before = max(0, joined - 1)
+    places = [place._replace(position=min(place.position, before)) for place in _unasked(row)]
+    return _first_within(places, row, epoch, budget)
+
+
+def reload_at(start: SubscriptionStart, position: int) -> SubscriptionStart:
+    """The same, but beginning at `position` and not recovered: of what is below nothing is
+    known."""
+    missed = (1, position) if position else NOTHING
+    return msgspec.structs.replace(start, position=position, recovered=False, missed=missed)
+
+
+def skips(start: SubscriptionStart) -> bool:
+    """Whether the device is told to keep a position below which it was not given something that
+    no other is known to have. The store must know that first."""
+    return not start.recovered and (start.row is None or start.position > start.row.delivered)
+
+
+def _unasked(row: ConversationRow) -> list[Place]:
+    first = Place(row.start, NOTHING)
+    return [first, Place(row.beyond)] if row.missed_to else [first]
+
+
+def _first_within(
+    places: Iterable[Place], row: ConversationRow, epoch: str, budget: int
+) -> SubscriptionStart:
+    start = SubscriptionStart(row.conversation, epoch, 0, recovered=True, asked=False, row=row)
+    for position, missed in places:
+        if 0 <= position <= row.head and row.head - position <= budget:
+            found = _missed_below(row, position) if missed is None else missed
+            return msgspec.structs.replace(start, position=position, missed=found)
+    return reload_at(start, row.head)
+
+
+def _missed_below(row: ConversationRow, position: int) -> Missed:
+    if 0 < row.missed_from <= position:
+        return row.missed_from, min(row.missed_to, position)
+    return NOTHING
 
 
 def joinings(entries: Iterable[Entry]) -> dict[str, int]:

@@ -219,7 +219,8 @@ class Engine(DirectoryOperations, MessageOperations, KeyOperations, WebhookOpera
         `positions` is where the device says it stands, by conversation; unknown ones are passed
         over; `token` is what the device came with, where it needed one. Raises `user_not_found`,
         `user_erased`, `user_suspended`, `token_revoked`, `rate_limited` (too many of
-        this user's are connected), `shutting_down`.
+        this user's are connected), `shutting_down`; where the device must reload something that
+        no other has, which is committed first, what `Committer.run` raises.
         """
         check_id("user", user)
         if self._closing:

@@ -15,7 +15,7 @@ from time import perf_counter
 
 from qunxin.broker import Batch, Broker
 from qunxin.engine.results import Presence, PresentClient
-from qunxin.engine.sink import Delivery
+from qunxin.engine.sink import NOTHING, Delivery
 from qunxin.model import Entry, EventType
 from qunxin.observe import NULL_TRACER, Observer, Tracer
 
@@ -40,8 +40,8 @@ class Subscription:
         "head_seen",
         "live",
         "marked",
+        "missed",
         "position",
-        "provable",
         "session",
         "user",
     )
@@ -74,7 +74,8 @@ class Subscription:
         self.closed = False
         self.head_seen = 0
         self.marked = position
-        self.provable = True
+        self.missed = NOTHING
+        """What of all up to `position` it does not vouch for."""
 
 
 class _Job:

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from qunxin.engine.fanout import tombstone
-from qunxin.engine.session import Mark, Session
+from qunxin.engine.proofs import Mark
+from qunxin.engine.session import Session
 from qunxin.engine.sink import CloseReason, Comings, Delivery, Position, Sink, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.model import Entry, EventType

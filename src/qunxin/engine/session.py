@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import Final, Protocol
 
-import msgspec
-
-from qunxin.engine.catchup import has_ended, joinings, page_delivery, plan_start
+from qunxin.engine.catchup import (
+    Place,
+    has_ended,
+    joinings,
+    page_delivery,
+    plan_gained,
+    plan_start,
+    reload_at,
+)
 from qunxin.engine.comings import ComingsIndex
 from qunxin.engine.cursors import CursorBuffer
 from qunxin.engine.fanout import Fanout, Subscription, end_reason
+from qunxin.engine.proofs import Mark, Proofs
 from qunxin.engine.settings import EngineSettings
 from qunxin.engine.sink import CloseReason, Delivery, Position, Sink, SubscriptionStart
 from qunxin.engine.tokens import TokenMark, sign_in
@@ -29,10 +36,6 @@ from qunxin.store.reads import ConversationRow, LogPage
 from qunxin.tasks import TaskSet
 
 _log = logging.getLogger("qunxin.engine.session")
-
-Mark: TypeAlias = Sequence[tuple[Subscription, int]]
-"""What had been handed to the sink at one moment, of the subscriptions that moved since the last
-mark."""
 
 GAINS_AT_ONCE: Final = 4
 """Sessions of one node that read at the same time what their users have come into; the others
@@ -102,7 +105,7 @@ class Session:
         self._subscriptions: dict[str, Subscription] = {}
         self._inbox = str(Conversation.inbox(user))
         self._inbox_known = 0
-        self._left: dict[str, int] = {}
+        self._left: dict[str, Place] = {}
         """By conversation that the user is not in now: how far this device was given it."""
         self._missed: dict[str, int] = {}
         """By conversation that the user came into while this device was away, as long as it is not
@@ -111,8 +114,7 @@ class Session:
         """By conversation: the position of the latest joining that the inbox told of."""
         self._asked: bool | Collection[str] = False
         """Whether the device wants to be told who comes and goes: of all groups, or of those."""
-        self._unmarked: dict[str, Subscription] = {}
-        """Given up, with entries handed over since the last mark."""
+        self._proofs = Proofs(user, context.cursors)
         self._waiting: dict[Subscription, None] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -124,9 +126,9 @@ class Session:
         """Check the account and plan every subscription; the engine calls it once. A device that
         says how far it has the inbox is given whole what its user came into since.
 
-        Raises `user_not_found`, `user_erased`, `user_suspended`, `token_revoked`, or
-        `shutting_down` where the session was ended meanwhile. The inbox is watched from before
-        the conversations are read, so that none gained meanwhile is missed; the account is
+        Raises `user_not_found`, `user_erased`, `user_suspended`, `token_revoked`, what committing
+        raises, or `shutting_down` where the session was ended meanwhile. The inbox is watched from
+        before the conversations are read, so that none gained meanwhile is missed; the account is
         checked after them, so that a change above the inbox's start is in what follows.
         """
         inbox = self._add(self._inbox, 0)
@@ -151,10 +153,11 @@ class Session:
                 self._begin(self._add(row.conversation, 0), start)
         self.starts = tuple(starts)
         self._left.update(
-            (name, at.position)
+            (name, Place(at.position))
             for name, at in positions.items()
             if name not in rows and at.epoch == store.epoch and at.position > 0
         )
+        await self._proofs.record(*starts)
         if self._closed:
             raise QunxinError("shutting_down")
 
@@ -163,7 +166,7 @@ class Session:
         because another device of the user has proved more."""
         name = row.conversation
         told = name in positions or name in (self._inbox, str(BROADCAST))
-        return not told and row.start >= row.joined
+        return not told and max(row.start, row.beyond) >= row.joined
 
     async def _read_missed(
         self, inbox: Subscription, head: int, positions: Mapping[str, Position], *, back: bool
@@ -222,10 +225,8 @@ class Session:
         return subscription
 
     def _begin(self, subscription: Subscription, start: SubscriptionStart) -> None:
-        subscription.position = subscription.begun = subscription.marked = start.position
-        subscription.provable = start.recovered
-        if start.recovered and start.asked:
-            self._context.cursors.prove(self.user, start.conversation, start.position)
+        self._proofs.begin(subscription, start)
+        self._missed.pop(start.conversation, None)
 
     # --- subscriptions on demand -------------------------------------------------------------
 
@@ -244,7 +245,8 @@ class Session:
         for itself, whatever the session was given before.
 
         Raises `conversation_not_found`, `invalid_request` (subscribed already),
-        `too_many_subscriptions`, or `shutting_down` where the session has ended, also meanwhile.
+        `too_many_subscriptions`, what committing raises, or `shutting_down` where the session has
+        ended, also meanwhile.
         """
         if conversation in self._subscriptions:
             raise QunxinError("invalid_request", detail="already subscribed")
@@ -280,17 +282,25 @@ class Session:
         Where it has handed over entries, the device may have shown them or dropped them: then
         the start is beyond them, and not `recovered` unless the device stands there.
 
-        Raises `conversation_not_found` where the user is out of it by now; its end is told by
-        the former subscription.
+        Raises `conversation_not_found` where the user is out of it by now, whose end is told by
+        the former subscription, or what committing raises; where that was given up already, the
+        session ends.
         """
         start = await self._plan(conversation, position)
         former = self._subscriptions.get(conversation)
         if start is None or former is None:
             raise QunxinError("conversation_not_found")
-        if start.position < former.position and former.position > former.begun:
-            start = msgspec.structs.replace(start, position=former.position, recovered=False)
         self._give_up(former)
         subscription = self._add(conversation, 0)
+        if start.position < former.position and former.position > former.begun:
+            start = reload_at(start, former.position)
+            try:
+                await self._proofs.record(start)
+            except BaseException:
+                self._end(CloseReason.FAILED)
+                raise
+            if subscription.closed:
+                raise QunxinError("shutting_down")
         self._begin(subscription, start)
         if comings or self._is_asked(conversation):
             self._watch(subscription)
@@ -315,7 +325,9 @@ class Session:
         row = await self._row(conversation)
         if row is None:
             return None
-        return self._plan_row(row, position, self._context.settings.recovery_budget_entries)
+        start = self._plan_row(row, position, self._context.settings.recovery_budget_entries)
+        await self._proofs.record(start)
+        return start
 
     def _plan_row(
         self, row: ConversationRow, position: Position | None, budget: int
@@ -456,9 +468,10 @@ class Session:
         """Drop a subscription, and remember what it was given."""
         name, position = subscription.conversation, subscription.position
         self._drop(subscription)
-        self._left[name] = max(position, self._left.get(name, 0))
-        if position > subscription.marked:
-            self._unmarked[name] = subscription
+        former = self._left.get(name)
+        if former is None or position >= former.position:
+            self._left[name] = Place(position, subscription.missed)
+        self._proofs.give_up(subscription)
 
     def _deliver_inbox(self, delivery: Delivery) -> None:
         """Inbox entries go to the device like any others, and tell the session what changed."""
@@ -504,57 +517,47 @@ class Session:
             try:
                 async with self._context.gains:
                     row = None if subscription.closed else await self._row(conversation)
+                start = None if row is None else await self._gained(row)
             except QunxinError as error:
                 _log.warning("session %s cannot follow its inbox: %s", self.id, error.code)
                 self._end(CloseReason.FAILED)
                 return
-            if row is not None:
-                self._begin_gained(subscription, row)
+            if start is not None:
+                self._begin_gained(subscription, start)
                 return
             self._drop(subscription)
             if self._noted.get(conversation) == noted:
                 return
 
-    def _begin_gained(self, subscription: Subscription, row: ConversationRow) -> None:
+    def _begin_gained(self, subscription: Subscription, start: SubscriptionStart) -> None:
         if subscription.closed:
             return
-        start = self._plan_gained(row, self._context.settings.recovery_budget_entries)
         self._begin(subscription, start)
-        if self._is_asked(row.conversation):
+        if self._is_asked(start.conversation):
             self._watch(subscription)
         self._sink.subscribed(start)
         self._fell_behind(subscription)
 
+    async def _gained(self, row: ConversationRow) -> SubscriptionStart:
+        start = self._plan_gained(row, self._context.settings.recovery_budget_entries)
+        await self._proofs.record(start)
+        return start
+
     def _plan_gained(self, row: ConversationRow, budget: int) -> SubscriptionStart:
-        """On from what this session was given of the conversation before, so that the time
-        outside is a hidden range like any other; else from what none of the user's devices has
-        proved to have, and no later than the first joining that this device was not told of
-        before: it has nothing of what came after."""
-        epoch = self._context.store.epoch
-        joined = min(row.joined, self._missed.pop(row.conversation, row.joined))
-        begun = min(row.start, max(0, joined - 1))
-        position = Position(epoch, self._left.get(row.conversation) or begun)
-        start = plan_start(row, position, epoch, budget)
-        return msgspec.structs.replace(start, asked=False)
+        joined = min(row.joined, self._missed.get(row.conversation, row.joined))
+        left = self._left.get(row.conversation)
+        return plan_gained(row, joined, left, self._context.store.epoch, budget)
 
     # --- delivered ---------------------------------------------------------------------------
 
     def mark(self) -> Mark | None:
         """What has been handed to the sink and was not marked before; None where nothing was.
         Taken when a ping is written behind it."""
-        moved = []
-        ended, self._unmarked = self._unmarked, {}
-        for subscription in (*ended.values(), *self._subscriptions.values()):
-            if subscription.position > subscription.marked:
-                subscription.marked = subscription.position
-                moved.append((subscription, subscription.position))
-        return moved or None
+        return self._proofs.mark(self._subscriptions.values())
 
     def prove(self, mark: Mark) -> None:
         """The device has answered the ping: it has everything in `mark`."""
-        for subscription, position in mark:
-            if subscription.provable:
-                self._context.cursors.prove(self.user, subscription.conversation, position)
+        self._proofs.prove(mark)
 
     # --- end ---------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ entries. A gateway implements it over a socket, the embedded API over a queue.""
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -50,6 +50,13 @@ class Delivery:
         self.encoded: dict[str, bytes] = {}
 
 
+Missed: TypeAlias = tuple[int, int]
+"""The first and the last of the positions that a cursor leaves out, as in `Cursor`; zeros where
+there are none."""
+
+NOTHING: Final[Missed] = (0, 0)
+
+
 class SubscriptionStart(msgspec.Struct, frozen=True):
     """Where a session's subscription begins: the next entry is `position` + 1 or a hidden range
     that begins there."""
@@ -64,6 +71,8 @@ class SubscriptionStart(msgspec.Struct, frozen=True):
     """Whether the device gave a position of its own."""
     row: ConversationRow | None
     """What a list shows of it; None for the inbox."""
+    missed: Missed = NOTHING
+    """What of all up to `position` this device does not vouch for."""
 
 
 class Coming(msgspec.Struct, frozen=True):

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
 from qunxin.engine.buckets import TokenBucket
-from qunxin.engine.session import Mark, Session
+from qunxin.engine.proofs import Mark
+from qunxin.engine.session import Session
 from qunxin.engine.sink import CloseReason, Comings, Delivery, SubscriptionStart
 from qunxin.errors import QunxinError
 from qunxin.gateways.connection import Outlet
