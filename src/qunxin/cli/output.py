@@ -8,11 +8,12 @@ draws tables, colours and progress takes long to load, and does so only where th
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
 import unicodedata
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -25,8 +26,15 @@ from qunxin.errors import QunxinError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
+    from rich.table import Table
+    from rich.text import Text
 
 _PATIENCE_SECONDS: Final = 1.0
+_NO_WIDTH: Final = 1_000_000_000
+_FREE_TEXT: Final = frozenset({"name", "what", "scopes", "events", "client"})
+"""Columns that are read, and not copied."""
+_LEAST_TEXT: Final = 16
+"""So many places a column of free text has on the narrowest terminal, if it has as much to say."""
 
 
 def preferred_language(asked: str | None, environment: Mapping[str, str] = os.environ) -> str:
@@ -45,6 +53,8 @@ class Output:
     def __init__(self, *, as_json: bool = False, language: str = "en") -> None:
         self.as_json = as_json
         self.language = language
+        self.unadvised: Collection[str] = ()
+        """Codes of errors whose usual advice is wrong for this command."""
 
     @cached_property
     def screen(self) -> Console:
@@ -79,19 +89,38 @@ class Output:
         if self.as_json:
             self.json(facts)
             return
-        from rich.table import Table  # noqa: PLC0415 - see above
+        from rich.cells import cell_len  # noqa: PLC0415 - see above
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
-        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-        for row in rows:
-            table.add_row(*(plain(cell) for cell in row))
-        if table.row_count:
-            self.screen.print(table)
+        cells = [[plain(cell) for cell in row] for row in rows]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        least = 0
+        for number, name in enumerate(columns):
+            widest = max(cell_len(text.plain) for text in (Text(name), *(r[number] for r in cells)))
+            least += 1 + _add_column(table, name, widest)
+        for row in cells:
+            table.add_row(*row)
+        if cells:
+            self._draw(table, least)
         else:
             self.note("There are none.")
         _write(sys.stdout, *(visible(line) for line in lines))
 
+    def _draw(self, table: Table, least: int) -> None:
+        """On a terminal as wide as that, if `least` fits; else, and in a file or a pipe, each row
+        is one line however long, without blanks at its end."""
+        if sys.stdout.isatty() and least <= self.screen.width:
+            self.screen.print(table)
+            return
+        screen = _console(stderr=False, width=_NO_WIDTH)
+        with screen.capture() as drawn:
+            screen.print(table)
+        lines = drawn.get().removesuffix("\n").split("\n")
+        _write(sys.stdout, *(line.rstrip(" ") for line in lines))
+
     def json(self, facts: Mapping[str, Any]) -> None:
-        _write(sys.stdout, msgspec.json.encode(facts).decode())
+        _write(sys.stdout, _encode(facts))
 
     def note(self, line: str) -> None:
         """Something beside the result, on standard error; programs are spared it."""
@@ -100,12 +129,12 @@ class Output:
 
     def error(self, error: QunxinError) -> None:
         """A refusal: what happened, its code, and what can be done about it."""
-        advice = advice_for(error, self.language)
+        advice = None if error.code in self.unadvised else advice_for(error, self.language)
         text = error.text(self.language)
         if self.as_json:
             facts = {"code": error.code, "tier": str(error.tier), "retryable": error.retryable}
             facts |= {"retry_after": error.retry_after, "detail": text, "advice": advice}
-            sys.stderr.write(msgspec.json.encode({"error": facts}).decode() + "\n")
+            _write(sys.stderr, _encode({"error": facts}))
             return
         from rich.markup import escape  # noqa: PLC0415 - see above
 
@@ -165,10 +194,29 @@ class Output:
             await asyncio.Event().wait()
 
 
-def _console(*, stderr: bool) -> Console:
+def _console(*, stderr: bool, width: int | None = None) -> Console:
     from rich.console import Console  # noqa: PLC0415 - see above
 
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
+    return Console(stderr=stderr, width=width, soft_wrap=True, highlight=False, emoji=False)
+
+
+def _add_column(table: Table, name: str, widest: int) -> int:
+    """A column whose cells have up to `widest` places; how many it must have. Only free text is
+    folded on a narrow terminal: ids, addresses and times stay in one piece, to be copied."""
+    if name not in _FREE_TEXT:
+        table.add_column(name, no_wrap=True, overflow="ignore")
+        return widest
+    least = min(widest, _LEAST_TEXT)
+    table.add_column(name, overflow="fold", min_width=least)
+    return least
+
+
+def _encode(facts: Mapping[str, Any]) -> str:
+    """As JSON; what of a file's name is no valid Unicode is written as ``\\udcff``."""
+    try:
+        return msgspec.json.encode(facts).decode()
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(facts))
 
 
 def _write(stream: TextIO, *lines: str) -> None:
@@ -181,20 +229,23 @@ def _write(stream: TextIO, *lines: str) -> None:
         sys.exit(1)
 
 
-def plain(value: Any) -> str:
+def plain(value: Any) -> Text:
     """A cell's text."""
+    from rich.text import Text  # noqa: PLC0415 - see above
+
     if value is None:
-        return "-"
+        return Text("-")
     if isinstance(value, bool):
-        return "yes" if value else "no"
-    from rich.markup import escape  # noqa: PLC0415 - see above
-
-    return escape(isolated(str(value)))
+        return Text("yes" if value else "no")
+    return Text(isolated(str(value)))
 
 
-_CONTROLS: Final = re.compile(r"[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066\u2067]")
+_CONTROLS: Final = re.compile(
+    r"[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066\u2067\ud800-\udfff]"
+)
 """What would act on the terminal: control characters, breaks of lines, and what turns the direction
-of the text around it. U+2068 and U+2069 are those of `isolated`."""
+of the text around it; and what cannot be written at all, from names of files that are not UTF-8.
+U+2068 and U+2069 are those of `isolated`."""
 _ISOLATES: Final = re.compile(r"[\u2068\u2069]")
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
 
