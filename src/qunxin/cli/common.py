@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,11 @@ from qunxin.cli.exits import errors_shown
 from qunxin.cli.output import Output, preferred_language
 from qunxin.config import Settings, load_settings
 from qunxin.control import Control, open_control
+from qunxin.errors import QunxinError
 from qunxin.folder import check_has_node
 
 _COMMON: Final = Group("Common options", sort_key=100)
+COMMON_OPTIONS: Final = ("--data", "--config", "--json", "--language")
 
 
 @Parameter(name="*")
@@ -65,15 +67,23 @@ class Common:
 Work = Callable[[Control, Output], Awaitable[None]]
 
 
-def run_on_folder(common: Common | None, work: Work, *, may_make: bool = False) -> None:
+def run_on_folder(
+    common: Common | None,
+    work: Work,
+    *,
+    may_make: bool = False,
+    unadvised: Collection[str] = (),
+) -> None:
     """Do `work` with the node that owns the data folder: the running server, or one that is
     opened here for as long as it takes.
 
     Where there is no node yet, one is made if the command `may_make` it, since it begins something.
     Any other is refused and leaves nothing: a mistyped folder must not look like an empty node.
+    `unadvised` are codes of errors whose usual advice is wrong for this command.
     """
     common = common or Common()
     with errors_shown(common.output) as output:
+        output.unadvised = frozenset(unadvised)
         settings = common.settings()
         if not may_make:
             check_has_node(settings.data_folder)
@@ -88,3 +98,9 @@ async def _run(settings: Settings, output: Output, work: Work) -> None:
         if fresh:
             output.note(f"Made the data folder {settings.data_folder.absolute()}.")
         await work(control, output)
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a --limit with which a list would look empty."""
+    if limit < 1:
+        raise QunxinError("invalid_request", detail="--limit: at least 1")

@@ -23,6 +23,12 @@ def errors_shown(output: Output) -> Iterator[Output]:
     except QunxinError as error:
         output.error(error)
         sys.exit(USAGE if error.code == "invalid_settings" else REFUSED)
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":
+            raise  # not what was given, but where it is printed
+        near = error.object[max(0, error.start - 20) : error.start + 1]
+        output.error(QunxinError("invalid_request", detail=f"not UTF-8: {near}"))
+        sys.exit(REFUSED)
     except PermissionError as error:
         detail = f"{error.filename}: permission denied; run commands as the user of the server"
         output.error(QunxinError("cannot_start", detail=detail))

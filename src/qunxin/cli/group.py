@@ -7,7 +7,9 @@ from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
-from qunxin.cli.common import Common, run_on_folder
+from qunxin.cli.common import Common, check_limit, run_on_folder
+from qunxin.cli.exits import REFUSED, errors_shown
+from qunxin.cli.input import read_input
 from qunxin.cli.output import Output, counted, titled
 from qunxin.cli.times import local_time
 from qunxin.control import Control
@@ -20,6 +22,16 @@ _AT_ONCE: Final = 10_000
 """So many users go in one call, and become one entry."""
 
 RoleChoice = Literal["member", "admin", "owner"]
+_NO_MEMBER: Final = ("not_a_member",)
+"""Adding somebody is no way to be rid of them, nor to silence them."""
+
+
+def _check_users(_: object, users: tuple[str, ...]) -> None:
+    """No id begins with a hyphen: what does is an option that is spelt wrong."""
+    for user in users:
+        if user.startswith("-") and users != ("-",):
+            detail = f"{user} is no option here, and no id; a single - reads standard input"
+            raise ValueError(detail)
 
 
 @app.command
@@ -35,6 +47,8 @@ def create(
     common: Common | None = None,
 ) -> None:
     """Create a group with its owner and first members.
+
+    Exit code 1 where a member could not be added; the group is there then, with the others.
 
     For example:
 
@@ -57,6 +71,8 @@ def create(
         What its messages ask for unless they say otherwise: reachable (default) or all.
     """
 
+    failed: list[str] = []
+
     async def work(control: Control, output: Output) -> None:
         _check_new(await control.find("group.get", "group_not_found", group=group), group)
         saved = await control.call(
@@ -68,13 +84,16 @@ def create(
             history=history,
             require=require,
         )
+        failed.extend(_failed(saved["results"]))
         output.result(
             saved,
             f"Group {titled(saved, 'group')} created: {counted(saved['members'], 'member')}.",
-            *_failed(saved["results"]),
+            *failed,
         )
 
     run_on_folder(common, work)
+    if failed:
+        sys.exit(REFUSED)
 
 
 @app.command
@@ -124,6 +143,7 @@ def list_(*, limit: int = 1_000, common: Common | None = None) -> None:
     """
 
     async def work(control: Control, output: Output) -> None:
+        check_limit(limit)
         async with output.patience("Reading groups …"):
             found = await control.pages("group.list", "groups", limit)
         output.table(
@@ -186,6 +206,7 @@ def members(group: str, /, *, limit: int = 1_000, common: Common | None = None) 
     """
 
     async def work(control: Control, output: Output) -> None:
+        check_limit(limit)
         async with output.patience("Reading members …"):
             found = await control.pages("group.members", "members", limit, group=group)
         output.table(
@@ -203,12 +224,17 @@ def members(group: str, /, *, limit: int = 1_000, common: Common | None = None) 
 @app.command
 def add(
     group: str,
-    users: Annotated[tuple[str, ...], Parameter(negative="")],
+    users: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", allow_leading_hyphen=True, validator=_check_users),
+    ],
     /,
     *,
     common: Common | None = None,
 ) -> None:
     """Add accounts to a group.
+
+    Exit code 1 where one of them is not a member afterwards; the others are.
 
     For example:
 
@@ -222,7 +248,10 @@ def add(
     users
         Accounts to add; `-` reads them from standard input, one on a line.
     """
-    named = sys.stdin.read().split() if users == ("-",) else list(users)
+    common = common or Common()
+    with errors_shown(common.output):
+        named = read_input().split() if users == ("-",) else list(users)
+    failed: list[str] = []
 
     async def work(control: Control, output: Output) -> None:
         results, version = [], 0
@@ -233,13 +262,16 @@ def add(
                 results += change["results"]
                 version = change["membership_version"]
         added = sum(one["result"] == "added" for one in results)
+        failed.extend(_failed(results))
         output.result(
             {"group": group, "membership_version": version, "results": results},
             f"{added} of {len(named)} added to {group}.",
-            *_failed(results),
+            *failed,
         )
 
     run_on_folder(common, work)
+    if failed:
+        sys.exit(REFUSED)
 
 
 @app.command
@@ -262,7 +294,7 @@ def remove(group: str, user: str, /, *, common: Common | None = None) -> None:
         change = await control.call("member.remove", group=group, user=user)
         output.result(change, f"{user} is no longer in {group}.")
 
-    run_on_folder(common, work)
+    run_on_folder(common, work, unadvised=_NO_MEMBER)
 
 
 @app.command
@@ -327,7 +359,7 @@ def mute(
         member = await control.call("member.change", group=group, user=user, muted=not off)
         output.result(member, f"{user} in {group}: {state}.")
 
-    run_on_folder(common, work)
+    run_on_folder(common, work, unadvised=_NO_MEMBER)
 
 
 @app.command

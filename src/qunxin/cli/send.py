@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any
+import shlex
+from difflib import get_close_matches
+from typing import Annotated, Any, Final
 from uuid import uuid4
 
 from cyclopts import App, Parameter
 
-from qunxin.cli.common import Common, run_on_folder
+from qunxin.cli.common import COMMON_OPTIONS, Common, run_on_folder
+from qunxin.cli.exits import errors_shown
+from qunxin.cli.input import read_input
 from qunxin.cli.output import Output, counted
 from qunxin.control import Control
 from qunxin.errors import QunxinError
@@ -16,12 +19,24 @@ from qunxin.model import MessageType, Require
 
 app = App(name="send")
 
+_OPTIONS: Final = ("--from", "--require", "--key", *COMMON_OPTIONS)
+
+
+def _check_text(_: object, text: str) -> None:
+    """Refuse an option that is spelt wrong: whoever meant ``--json`` did not mean to say it. What
+    is an option exactly comes here only from behind ``--``, and is a text."""
+    name = text.partition("=")[0]
+    meant = get_close_matches(name, _OPTIONS, 1) if name.startswith("--") else []
+    if meant and name not in _OPTIONS:
+        detail = f"{name}: did you mean {meant[0]}? As a text it can come from standard input."
+        raise ValueError(detail)
+
 
 @app.default
 def send(
     type_: Annotated[MessageType, Parameter(name="TYPE")],
     to: str,
-    text: str,
+    text: Annotated[str, Parameter(allow_leading_hyphen=True, validator=_check_text)],
     /,
     *,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
@@ -52,18 +67,23 @@ def send(
         reachable: accepted for all who can be reached, the others named. all: one unreachable
         member refuses the whole message. By default as the group has it set.
     key
-        The idempotency key: a repeat with the same key is not sent twice. By default a new one.
+        The idempotency key: a repeat with the same key is not sent twice. By default a new one;
+        none without --from, as keys are a sender's.
     """
-    name = key or uuid4().hex
-    words = sys.stdin.read().rstrip("\n") if text == "-" else text
+    common = common or Common()
+    name = uuid4().hex if key is None and from_ is not None else key
+    with errors_shown(common.output):
+        words = read_input().rstrip("\n") if text == "-" else text
 
     async def work(control: Control, output: Output) -> None:
         fields: dict[str, Any] = {"from": from_, "require": require, "key": name}
         try:
             receipt = await control.call("message.send", type=type_, to=to, text=words, **fields)
         except QunxinError as error:
-            if error.code == "outcome_unknown":
-                output.note(f"Repeat it safely: add --key {name}")
+            if error.code == "outcome_unknown" and name is not None:
+                output.note(f"Repeat it safely: add --key {shlex.quote(name)}")
+            if _nobody_is_left(error, from_):
+                output.unadvised = (error.code,)
             raise
         place = f"{receipt['conversation']} {receipt['position']}"
         again = " (it had been sent before)" if receipt["duplicate"] else ""
@@ -74,6 +94,14 @@ def send(
         )
 
     run_on_folder(common, work)
+
+
+def _nobody_is_left(error: QunxinError, sender: str | None) -> bool:
+    """Whether a refusal names everybody beside the sender, so that ``--require`` cannot help."""
+    if error.code != "members_unreachable":
+        return False
+    others = error.facts["members"] - (sender is not None)
+    return bool(error.facts["unreachable_count"] >= others)
 
 
 def _unreachable(receipt: dict[str, Any]) -> list[str]:
