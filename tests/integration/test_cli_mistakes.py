@@ -131,6 +131,26 @@ def test_whoever_could_not_be_added_makes_it_fail(cli: CommandLine) -> None:
     assert cli("group", "show", "rice")["members"] == 2
 
 
+LISTS = [
+    ("user", "list"),
+    ("user", "conversations", "alice"),
+    ("group", "list"),
+    ("group", "members", "tea"),
+    ("deliveries", "broadcast:all", "1"),
+    ("history", "broadcast:all"),
+]
+
+
+@pytest.mark.parametrize("command", LISTS, ids=" ".join)
+def test_a_list_of_nothing_is_refused(cli: CommandLine, command: tuple[str, ...]) -> None:
+    """It would look as if there were none."""
+    cli("send", "broadcast", "all", "早 🌅")
+    for limit in ("0", "-1"):
+        error = cli.refusal(*command, "--limit", limit)
+        assert (error["code"], "limit: at least 1" in error["detail"]) == ("invalid_request", True)
+    cli(*command, "--limit", "1")
+
+
 def test_advice_is_given_where_it_helps(cli: CommandLine) -> None:
     """Reaching those who can be reached needs somebody who can; adding somebody is no way to be
     rid of them."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from cyclopts import App
 
-from qunxin.cli.common import Common, run_on_folder
+from qunxin.cli.common import Common, check_limit, run_on_folder
 from qunxin.cli.output import Output
 from qunxin.control import MAX_PAGE, Control
 from qunxin.model import DeliveryState
@@ -49,10 +49,11 @@ def deliveries(
             "position": position,
             "state": state,
         }
+        check_limit(limit)
         async with output.patience("Reading the ledger …"):
-            part = max(1, min(limit, MAX_PAGE))
+            part = min(limit, MAX_PAGE)
             first = await control.call("message.deliveries", limit=part, **fields)
-            rows = first["deliveries"][: max(0, limit)]
+            rows = first["deliveries"]
             if first["next_cursor"] is not None:
                 fields["cursor"] = first["next_cursor"]
                 more = limit - len(rows)

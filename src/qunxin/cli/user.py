@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from qunxin.cli.common import Common, run_on_folder
+from qunxin.cli.common import Common, check_limit, run_on_folder
 from qunxin.cli.output import Output, titled
 from qunxin.cli.times import local_time
 from qunxin.control import Control
@@ -81,6 +81,7 @@ def list_(*, limit: int = 1_000, common: Common | None = None) -> None:
     """
 
     async def work(control: Control, output: Output) -> None:
+        check_limit(limit)
         async with output.patience("Reading accounts …"):
             found = await control.pages("user.list", "users", limit)
         output.table(
@@ -173,6 +174,7 @@ def conversations(user: str, /, *, limit: int = 200, common: Common | None = Non
     """
 
     async def work(control: Control, output: Output) -> None:
+        check_limit(limit)
         found = await control.pages("user.conversations", "conversations", limit, user=user)
         output.table(
             {"conversations": found},
