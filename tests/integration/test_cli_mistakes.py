@@ -175,3 +175,31 @@ def test_advice_is_given_where_it_helps(cli: CommandLine) -> None:
     cli("user", "create", "dave")
     advice = cli.refusal("send", "group", "tea", "茶", "--from", "dave")["advice"]
     assert advice == "Add the user: qunxin group add GROUP USER"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01", "9999-13-01", "昨天", "茶时"])
+def test_a_time_that_is_none_is_refused(cli: CommandLine, moment: str) -> None:
+    """Or that is too early for a clock."""
+    error = cli.refusal("webhook", "replay", "9c1e5a7d20b4", "--from", moment)
+    assert "--from: a time such as" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("user", "crate", "爱"), ("send", "whisper", "tea", "茶"), ("serve", "--port", "八千")],
+    ids=" ".join,
+)
+def test_wrong_usage_is_told_of_as_json_where_that_is_asked_for(
+    folder_cli: CommandLine, arguments: tuple[str, ...]
+) -> None:
+    """One object on one line, like any other error."""
+    done = folder_cli.run(*arguments, "--json")
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    error = json.loads(line)["error"]
+    assert (error["code"], error["tier"], error["retryable"]) == (
+        "invalid_request",
+        "request",
+        False,
+    )
+    assert arguments[1] in error["detail"]

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
+from qunxin.cli.exits import USAGE
+from qunxin.cli.output import Output, preferred_language
+from qunxin.errors import QunxinError
 from qunxin.version import VERSION
 
 app = App(
@@ -42,12 +45,19 @@ for order, name in enumerate(_COMMANDS):
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+    """Run one command; its exit code. Wrong usage is told of as any error: with --json as JSON."""
     os.umask(0o077)  # whatever is written here is its owner's alone
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("--help", "-h"):
         load_all()
-    app(given, result_action="return_none")
+    as_json = "--json" in given[: given.index("--") if "--" in given else None]
+    try:
+        app(given, result_action="return_none", exit_on_error=False, print_error=not as_json)
+    except CycloptsError as error:
+        if as_json:
+            output = Output(as_json=True, language=preferred_language(None))
+            output.error(QunxinError("invalid_request", detail=str(error)))
+        return USAGE
     return 0
 
 

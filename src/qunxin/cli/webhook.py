@@ -275,15 +275,12 @@ def _milliseconds(text: str) -> int:
     """The time meant; raises `invalid_request`."""
     if text == "beginning":
         return 0
-    if text == "now":
-        moment = datetime.now(UTC)
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            detail = "--from: a time such as 2026-11-23T08:00, `beginning` or `now`"
-            raise QunxinError("invalid_request", detail=detail) from None
-    return max(0, int(moment.timestamp() * 1000))
+    try:
+        moment = datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
+        return max(0, int(moment.timestamp() * 1000))
+    except (ValueError, OverflowError):  # also a local time whose time in UTC has no year
+        detail = "--from: a time such as 2026-11-23T08:00, `beginning` or `now`"
+        raise QunxinError("invalid_request", detail=detail) from None
 
 
 def _state(hook: dict[str, Any]) -> str:
