@@ -177,6 +177,27 @@ def test_advice_is_given_where_it_helps(cli: CommandLine) -> None:
     assert advice == "Add the user: qunxin group add GROUP USER"
 
 
+@pytest.mark.parametrize("user", ["root", "0", ""])
+def test_no_unit_runs_a_node_as_root(folder_cli: CommandLine, user: str) -> None:
+    """As the help says."""
+    error = folder_cli.refusal("systemd", "--user", user)
+    assert "must not run as root" in error["detail"]
+
+
+def test_an_import_that_fails_leaves_no_folder(folder_cli: CommandLine, tmp_path: Path) -> None:
+    """Nor the ones above it that it made; what was there stays, if it is empty too."""
+    (tmp_path / "坏.jsonl").write_text('{"茶": 1}\n', "utf-8")
+    there = tmp_path / "有"
+    there.mkdir()
+    for folder in (tmp_path / "新", there / "一" / "二", there):
+        folder_cli.folder = folder
+        for name in ("坏.jsonl", "无.jsonl"):
+            error = folder_cli.refusal("import", str(tmp_path / name))
+            assert error["code"] == "invalid_request"
+    assert {path.name for path in tmp_path.iterdir()} == {"坏.jsonl", "有"}
+    assert {path.name for path in there.iterdir()} == {"lock"}
+
+
 @pytest.mark.parametrize("moment", ["0001-01-01", "9999-13-01", "昨天", "茶时"])
 def test_a_time_that_is_none_is_refused(cli: CommandLine, moment: str) -> None:
     """Or that is too early for a clock."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import shlex
 import shutil
 import sys
@@ -13,6 +14,7 @@ from cyclopts import App
 from qunxin.cli.common import Common
 from qunxin.cli.exits import errors_shown
 from qunxin.config import Settings
+from qunxin.errors import QunxinError
 from qunxin.server import OTHER_FILES
 
 app = App(name="systemd")
@@ -90,9 +92,18 @@ def systemd(*, user: str = "qunxin", common: Common | None = None) -> None:
     """
     common = common or Common()
     with errors_shown(common.output) as output:
+        _check_not_root(user)
         settings = common.settings()
         unit = make_unit(settings, user, common.config)
         output.result({"unit": unit}, *unit.splitlines())
+
+
+def _check_not_root(user: str) -> None:
+    """By whatever name root has on this machine; to systemd no name is root too."""
+    roots = {"", "0", *(one.pw_name for one in pwd.getpwall() if one.pw_uid == 0)}
+    if user in roots:
+        detail = "--user: the node must not run as root; name another user of the system"
+        raise QunxinError("invalid_request", detail=detail)
 
 
 def make_unit(settings: Settings, user: str, config: Path | None) -> str:
