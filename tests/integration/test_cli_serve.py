@@ -86,6 +86,39 @@ def test_for_people_it_says_what_to_do_next(server: ServerProcess) -> None:
     assert '"token":"ey' in done.stdout
 
 
+def test_what_it_says_works_in_any_other_folder(tmp_path: Path) -> None:
+    """Also where it was started without --data: no line makes a second node where it is pasted."""
+    home, elsewhere = tmp_path / "一个 home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "qunxin", "serve", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines: list[str] = []
+            while not lines or "--help" not in lines[-1]:
+                lines.append(process.stdout.readline().strip())
+                assert lines[-1] or process.poll() is None, lines
+            begin = next(n for n, line in enumerate(lines) if line.startswith("KEY="))
+            told = [*lines[begin : begin + 5], *(line for line in lines if "create bob" in line)]
+            done = subprocess.run(
+                ["bash", "-euc", "\n".join(told)],
+                cwd=elsewhere,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        finally:
+            process.terminate()
+    assert done.returncode == 0, done.stderr
+    assert "User bob created." in done.stdout
+    assert not list(elsewhere.iterdir())
+    assert [path.name for path in home.iterdir()] == ["qunxin-data"]
+
+
 def test_a_second_server_on_the_folder_is_refused(server: ServerProcess) -> None:
     """It says which process has the folder, and the first goes on undisturbed."""
     done = run_cli("serve", "--data", str(server.data_folder), "--port", "0")

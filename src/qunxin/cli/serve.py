@@ -102,7 +102,8 @@ app.default(serve)
 def announce(output: Output, settings: Settings, facts: ServerFacts, link: str) -> None:
     """Say where the node is, how to sign in to its page, and how to make a key and a token."""
     program = _program()
-    data = "" if settings.data == "qunxin-data" else f" --data {shlex.quote(settings.data)}"
+    # Whole, as another terminal may stand in another folder, where a key would make a new node.
+    data = f" --data {shlex.quote(str(settings.data_folder.absolute()))}"
     output.result(
         {**facts.as_json(), "link": link},
         f"Qunxin 群信 {facts.version} is ready. Ctrl-C stops it.",
