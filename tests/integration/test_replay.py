@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +15,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from qunxin.errors import QunxinError
-from qunxin.replay import ReplayOptions, ReplayReport, parse_speed, run_replay
+from qunxin.replay import (
+    ReplayOptions,
+    ReplayOutcome,
+    ReplayReport,
+    parse_speed,
+    print_outcome,
+    run_replay,
+)
 from serving import ServerProcess, run_cli
 
 _ROOT = Path(__file__).parents[2]
@@ -36,6 +46,7 @@ async def test_a_plain_replay_delivers_everything() -> None:
     report = (await run_replay(ReplayOptions(files=SAMPLES))).report
     check_clean(report)
     assert (report.files, report.users, report.messages) == (3, 46, 101)
+    assert report.skipped_lines == 1 + 0 + 2
     assert report.expected_deliveries == 848 + 240 + 21
     assert report.ack_p50_ms > 0
     assert report.ack_p99_ms >= report.ack_p50_ms
@@ -93,6 +104,7 @@ def test_the_command_line_prints_one_object_last() -> None:
         "files",
         "users",
         "messages",
+        "skipped_lines",
         "expected_deliveries",
         "delivered",
         *FAULTS,
@@ -144,6 +156,38 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     done = run_cli("replay", str(tmp_path / "没有.txt"))
     assert done.returncode != 0
     assert "没有.txt" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[09:14:02] <茶> 你好\n[09:14:05] <鲍勃> hi\n".encode(),
+        b"SQLite format 3\x00\x10\x00\x02\x02\x00\xff" + "没有消息".encode(),
+        "=== 爱 entered the room.\n[09:14] <爱> \u3000\n".encode(),
+        b"",
+    ],
+    ids=["seconds", "binary", "silent", "empty"],
+)
+async def test_a_log_without_a_message_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Beside one that has some: a verdict on what was not understood would mean nothing."""
+    log = tmp_path / "日志.txt"
+    log.write_bytes(content)
+    with pytest.raises(QunxinError) as caught:
+        await run_replay(ReplayOptions(files=(*SAMPLES, log)))
+    told = "no line of it is a message; see docs/how-to/replay.md"
+    assert caught.value == QunxinError("invalid_request", detail=f"{log}: {told}")
+
+
+def test_the_table_tells_how_many_lines_were_skipped() -> None:
+    zero = msgspec.convert(
+        {field.name: 0 for field in msgspec.structs.fields(ReplayReport)} | {"verdict": "passed"},
+        ReplayReport,
+    )
+    console = Console(file=io.StringIO(), width=80)
+    report = msgspec.structs.replace(zero, skipped_lines=1234)
+    print_outcome(ReplayOutcome(report, ()), console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"Lines skipped +1,234\n", printed)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -100,12 +100,6 @@ def read_log(text: str, tag: str = "") -> IrcLog:
         step._replace(minute=first) if step.minute == _UNTOLD else step for step in reader.steps
     )
     return IrcLog(tuple(steps), reader.totals())
-
-
-def _told(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """`steps` with the first minute told for those before it."""
-    first = next((step.minute for step in steps if step.minute != _UNTOLD), 0)
-    return tuple(step._replace(minute=first) if step.minute == _UNTOLD else step for step in steps)
 
 
 def decode(data: bytes) -> str:

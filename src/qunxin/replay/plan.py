@@ -130,6 +130,8 @@ class Plan:
     """Message and member, for every message and everybody entitled to it but its author."""
     log_users: int
     """How many of the participants the logs speak of."""
+    skipped_lines: int
+    """Lines of the logs that tell of nothing that can be played."""
 
     @property
     def accepted_messages(self) -> int:
@@ -168,6 +170,7 @@ class PlanBuilder:
             chronicles=self.chronicles,
             expected_deliveries=self._count_deliveries(),
             log_users=self._log_users,
+            skipped_lines=sum(named.log.totals.skipped for named in self.logs),
         )
 
     # --- what may be added ------------------------------------------------------------------

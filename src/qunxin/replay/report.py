@@ -21,13 +21,15 @@ FAILED: Final = "failed"
 class ReplayReport(msgspec.Struct, frozen=True):
     """The numbers of one replay. Times in milliseconds, 0.0 where there is nothing to measure.
 
-    `users` are the people of the logs. `expected_deliveries` counts every message once for
+    `users` are the people of the logs, `skipped_lines` the lines there that tell of nothing that
+    can be played. `expected_deliveries` counts every message once for
     everybody entitled to it but its author; `delivered` those that were seen.
     """
 
     files: int
     users: int
     messages: int
+    skipped_lines: int
     expected_deliveries: int
     delivered: int
     lost: int
@@ -89,6 +91,7 @@ def _rows(report: ReplayReport) -> Iterator[tuple[str, str]]:
     yield "Logs", f"{report.files:,}"
     yield "Users", f"{report.users:,}"
     yield "Messages", f"{report.messages:,}"
+    yield "Lines skipped", f"{report.skipped_lines:,}"
     yield "Deliveries expected", f"{report.expected_deliveries:,}"
     yield "Delivered", f"{report.delivered:,}"
     for name in ("lost", "duplicated", "reordered", "misrouted", "leaked"):

@@ -92,6 +92,10 @@ def _read_file(path: Path, tag: str, taken: set[str]) -> Named:
     except OSError as error:
         detail = f"{path}: {error.strerror}"
         raise QunxinError("invalid_request", detail=detail) from error
+    log = read_log(text, tag)
+    if not log.totals.messages:
+        detail = f"{path}: no line of it is a message; see docs/how-to/replay.md"
+        raise QunxinError("invalid_request", detail=detail)
     name = path.name.removesuffix(".txt").removesuffix(".raw")
     base = re.sub(r"[^A-Za-z0-9-]+", ".", name)[:40].strip(".-") or "log"
     suffix = f"-{tag}" if tag else ""
@@ -101,7 +105,7 @@ def _read_file(path: Path, tag: str, taken: set[str]) -> Named:
         if group not in taken and is_valid_id(group)
     )
     taken.add(group)
-    return Named(group, name, read_log(text, tag))
+    return Named(group, name, log)
 
 
 @asynccontextmanager
@@ -181,6 +185,7 @@ class _Replay:
             files=len(self._options.files),
             users=self._plan.log_users,
             messages=messages,
+            skipped_lines=self._plan.skipped_lines,
             expected_deliveries=expected,
             delivered=found.delivered,
             lost=found.lost,
