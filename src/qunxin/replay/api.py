@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from qunxin.errors import ERRORS
+from qunxin.errors import ERRORS, QunxinError
 from qunxin.replay.http import HttpClient, Response, TransportError
 
 _FIRST_BACKOFF_SECONDS: Final = 0.05
@@ -24,10 +24,20 @@ _TIMEOUT_SECONDS: Final = 15.0
 class ApiRefused(Exception):  # noqa: N818
     """An answer that a retry cannot change."""
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        self.status = status
-        self.code = code
-        super().__init__(f"{status} {code}: {detail}")
+    def __init__(self, response: Response, problem: dict[str, Any]) -> None:
+        self.status = response.status
+        self.code = str(problem.get("code", ""))
+        self.facts = problem.get("facts")
+        self._body = response.body[:500].decode(errors="replace")
+        super().__init__(f"{self.status} {self.code}: {self._body}")
+
+    def as_error(self) -> QunxinError:
+        """The server's refusal as it was made; `cannot_start` where the answer is none of
+        Qunxin's, as from another server behind that address."""
+        if self.code in ERRORS and isinstance(self.facts, dict):
+            return QunxinError(self.code, **self.facts)
+        detail = f"no Qunxin server answers so: {self.status} {self._body}"
+        return QunxinError("cannot_start", detail=detail)
 
 
 class Api:
@@ -36,6 +46,8 @@ class Api:
     def __init__(self, url: str, key: str, connections: int = 32) -> None:
         self._http = HttpClient(url, connections, _TIMEOUT_SECONDS)
         self._authorization = f"Bearer {key}"
+        self.last_failure = ""
+        """Why the last connection that failed did, for whoever gives up."""
 
     def close(self) -> None:
         """No call may be under way."""
@@ -93,7 +105,8 @@ class Api:
         while True:
             try:
                 response = await self._http.request(method, path, headers, content)
-            except TransportError:
+            except TransportError as error:
+                self.last_failure = str(error)
                 wait = backoff
             else:
                 if response.is_success:
@@ -110,8 +123,9 @@ def _retry_after(response: Response) -> float:
         problem = msgspec.json.decode(response.body)
     except msgspec.DecodeError:
         problem = {}
-    code = str(problem.get("code", "")) if isinstance(problem, dict) else ""
-    spec = ERRORS.get(code)
+    if not isinstance(problem, dict):
+        problem = {}
+    spec = ERRORS.get(str(problem.get("code", "")))
     if spec is None or not spec.retryable:
-        raise ApiRefused(response.status, code, response.body[:500].decode(errors="replace"))
+        raise ApiRefused(response, problem)
     return min(float(problem.get("retry_after") or 1.0), _LAST_BACKOFF_SECONDS)

@@ -23,9 +23,12 @@ from picows import (
     ws_connect,
 )
 
+from qunxin.errors import ERRORS, QunxinError
+from qunxin.replay.api import ApiRefused
 from qunxin.replay.lines import Known, LineReader, connect_command, rpc_command
 from qunxin.replay.records import RELOADED, Journal, Observation, Observations, Record
 from qunxin.tasks import TaskSet
+from qunxin.wire.codes import ERROR_NUMBERS
 from qunxin.wire.device import Fault, Push, ServerLine, Subscribed, Welcome, read_line
 from qunxin.wire.frames import PONG
 
@@ -35,6 +38,7 @@ _PAGE: Final = 1000
 _FIRST_BACKOFF_SECONDS: Final = 0.05
 _LAST_BACKOFF_SECONDS: Final = 1.0
 _MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+_CODES: Final = {number: code for code, number in ERROR_NUMBERS.items()}
 
 
 class ConnectionBroken(Exception):  # noqa: N818 - a fact of life here, not an error
@@ -47,6 +51,18 @@ class Refused(Exception):  # noqa: N818
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
         super().__init__(f"{fault.code} {fault.message}")
+
+    @property
+    def code(self) -> str:
+        """The error's code; its number where no error has that, as that of a disconnect."""
+        return _CODES.get(self.fault.code, str(self.fault.code))
+
+    def as_error(self) -> QunxinError:
+        """The error of that code, in the server's own words; `cannot_start` for a disconnect."""
+        if self.code not in ERRORS:
+            return QunxinError("cannot_start", detail=f"a device was sent away: {self}")
+        before = ERRORS[self.code].english.partition("{")[0]
+        return QunxinError(self.code, detail=self.fault.message.removeprefix(before))
 
 
 class Surroundings:
@@ -110,7 +126,7 @@ class Participant:
         self._token = ""
         self._link: _Link | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._refusal: Refused | None = None
+        self._refusal: Refused | ApiRefused | None = None
         self._changed = asyncio.Event()
         self._loads = TaskSet()
 
@@ -122,7 +138,7 @@ class Participant:
 
     async def go_online(self) -> None:
         """Connected on return, and from then on comes back by itself. Raises `Refused` where
-        the server will not have this user."""
+        the server will not have this user, `ApiRefused` where it makes no token for them."""
         if self._keeper is None or self._keeper.done():
             self._refusal = None
             self._keeper = asyncio.create_task(self._keep(), name=f"participant {self.user}")
@@ -157,6 +173,9 @@ class Participant:
                 elif not refused.fault.temporary:
                     self._refuse(refused)
                     return
+            except ApiRefused as refused:
+                self._refuse(refused)
+                return
             except (ConnectionBroken, OSError, WSError, TimeoutError):
                 pass  # the server is away: try again below
             finally:
@@ -191,7 +210,7 @@ class Participant:
             stream.held = stream.repeated = None
         self._tell()
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: Refused | ApiRefused) -> None:
         self._refusal = refused
         self._tell()
 

@@ -24,12 +24,10 @@ from qunxin.replay.pace import due_times
 from qunxin.replay.plan import Action, ActionKind, Message, Plan, Stay
 from qunxin.replay.pool import OnlinePool
 from qunxin.replay.records import Journal
-from qunxin.wire.codes import ERROR_NUMBERS
 
 _SETUP_CALLS: Final = 16
 _ENDING_SECONDS: Final = 15.0
 """How soon the devices of a suspended user must be gone."""
-_CODES: Final = {number: code for code, number in ERROR_NUMBERS.items()}
 
 
 class Driver:
@@ -70,15 +68,44 @@ class Driver:
     # --- phases -----------------------------------------------------------------------------
 
     async def set_up(self) -> None:
-        """Accounts, groups, and the first participants online."""
-        users = [*self._plan.users.items(), *self._plan.owners.items()]
-        puts = (self._api.put_user(user, name=name) for user, name in users)
-        await self._all("Accounts", puts, len(users), _SETUP_CALLS)
+        """Accounts, groups, and the first participants online. The first answer of each kind,
+        over HTTP and over a WebSocket, must come soon: there may be no server.
+
+        Raises `cannot_start` where an answer does not come in time, and what the server refuses
+        with.
+        """
+        one, *others = [*self._plan.users.items(), *self._plan.owners.items()]
+        await self._put_user(one, self._options.first_answer_seconds)
+        await self._all("Accounts", map(self._put_user, others), len(others), _SETUP_CALLS)
         for group in self._plan.groups:
-            await self._api.put_group(group.group, group.name, group.owner, group.members)
+            async with self._setting_up(f"making the group {group.group}"):
+                await self._api.put_group(group.group, group.name, group.owner, group.members)
             self._journal.place(f"group:{group.group}", group.slot, 1)
-        first = list(self._plan.users)[: self._options.online]
-        await self._all("Connecting", map(self._visit, first), len(first), _SETUP_CALLS)
+        device, *devices = list(self._plan.users)[: self._options.online]
+        await self._connect(device, self._options.first_answer_seconds)
+        await self._all("Connecting", map(self._connect, devices), len(devices), _SETUP_CALLS)
+
+    async def _put_user(self, user: tuple[str, str], within: float | None = None) -> None:
+        async with self._setting_up(f"making the account of {user[0]}", within):
+            await self._api.put_user(user[0], name=user[1])
+
+    async def _connect(self, user: str, within: float | None = None) -> None:
+        async with self._setting_up(f"connecting {user}", within):
+            await self._visit(user)
+
+    @asynccontextmanager
+    async def _setting_up(self, what: str, within: float | None = None) -> AsyncIterator[None]:
+        seconds = self._options.give_up_seconds if within is None else within
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            failure = self._api.last_failure
+            why = f" ({failure})" if failure else ""
+            detail = f"{what}: no answer within {seconds:g} seconds{why}"
+            raise QunxinError("cannot_start", detail=detail) from None
+        except (ApiRefused, Refused) as refused:
+            raise refused.as_error() from refused
 
     async def play(self) -> None:
         """Every lane from its beginning to its end."""
@@ -189,8 +216,7 @@ class Driver:
         try:
             receipt = await self._post(message)
         except Refused as refused:
-            code = _CODES.get(refused.fault.code, str(refused.fault.code))
-            if code not in message.refusals:
+            if refused.code not in message.refusals:
                 raise
             return
         self._journal.accepted[message.number] = self._clock()
@@ -266,7 +292,7 @@ class Driver:
         async with self._deadline(f"catching up of {user}"):
             try:
                 await self._drain(user, targets)
-            except Refused as refused:
+            except (ApiRefused, Refused) as refused:
                 self._journal.faults.append(f"{user} could not catch up: {refused}")
         await self.pool.leave(user)
 

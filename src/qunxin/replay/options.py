@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qunxin.errors import QunxinError
 
@@ -19,6 +20,7 @@ class ReplayOptions:
 
     `speed` None is as fast as it goes, 1.0 the speed of the logs. `quiet_seconds`: a participant
     to whom nothing has come for so long, at the end, has got all they will get.
+    `first_answer_seconds`: a server that has not answered at all for so long is not there.
     """
 
     files: tuple[Path, ...]
@@ -32,6 +34,7 @@ class ReplayOptions:
     quiet_seconds: float = 15.0
     give_up_seconds: float = 300.0
     """How long one step may take, retries and restarts of the server included."""
+    first_answer_seconds: float = 15.0
     progress: Speak | None = None
 
 
@@ -59,3 +62,21 @@ def check_options(options: ReplayOptions) -> None:
         raise QunxinError("invalid_request", detail="url and key are given together")
     if options.url is not None and options.kills:
         raise QunxinError("invalid_request", detail="only a server of the replay's own is killed")
+    if options.url is not None and not _is_address(options.url):
+        detail = f"url is an address such as http://127.0.0.1:8000, not {options.url}"
+        raise QunxinError("invalid_request", detail=detail)
+    if options.key is not None and not re.fullmatch(r"[!-~]+", options.key):
+        raise QunxinError(
+            "invalid_request", detail="key is an API key as `qunxin key create` prints"
+        )
+
+
+def _is_address(url: str) -> bool:
+    """Whether a connection can be opened to it, over HTTP and as a WebSocket."""
+    if not re.fullmatch(r"https?://[!-~]+", url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -34,8 +34,8 @@ class OnlinePool:
     @asynccontextmanager
     async def connected(self, user: str) -> AsyncIterator[Participant]:
         """`user`'s device, with a place that nobody takes away inside the block. It is connected
-        at the beginning and comes back by itself. Raises `Refused` where the server will not
-        have it."""
+        at the beginning and comes back by itself. Raises `Refused` or
+        `ApiRefused` where the server will not have it."""
         await self._take_place(user)
         try:
             participant = self._participants[user]

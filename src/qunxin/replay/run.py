@@ -44,7 +44,8 @@ async def run_replay(options: ReplayOptions) -> ReplayOutcome:
     """Play the logs, and judge what everybody saw.
 
     Raises `invalid_request` for options or files that cannot be played, `cannot_start` where the
-    replay's own server does not start, `outcome_unknown` where a server stops answering.
+    replay's own server does not start or the one of `url` does not answer, what a server refuses
+    the accounts, groups and connections with, `outcome_unknown` where it stops answering.
     """
     check_options(options)
     plan = await asyncio.to_thread(make_plan, options)
