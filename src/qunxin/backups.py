@@ -29,7 +29,7 @@ from qunxin.folder import (
 from qunxin.stores.sqlite import SqliteStore
 from qunxin.stores.sqlite.backup import write_backup
 from qunxin.stores.sqlite.faults import unavailable
-from qunxin.stores.sqlite.files import make_private, open_private, sync
+from qunxin.stores.sqlite.files import make_private, partial_file, publish, sync
 from qunxin.stores.sqlite.inspection import DatabaseFacts, inspect_copy
 from qunxin.version import VERSION
 
@@ -197,11 +197,11 @@ def _move_aside(folder: Path) -> Path | None:
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with os.fdopen(open_private(partial), "wb") as file:
-        file.truncate()
-        file.write(content + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    sync(path.parent)
+    """Raises `invalid_request` where it cannot be written, or another is there."""
+    try:
+        with partial_file(path) as partial:
+            partial.write_bytes(content + b"\n")
+            publish(partial, path)
+    except OSError as error:
+        detail = f"{path} cannot be written ({error.strerror})"
+        raise QunxinError("invalid_request", detail=detail) from error

@@ -7,7 +7,6 @@ which takes its place in the data folder once everything in it has been checked.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -20,7 +19,7 @@ from qunxin.errors import QunxinError
 from qunxin.folder import DATABASE_NAME, check_no_history, owned_folder, prepare_folder
 from qunxin.records import EndRecord, HeadRecord, Record, decode_record
 from qunxin.stores.sqlite import SqliteStore
-from qunxin.stores.sqlite.files import open_private, sync
+from qunxin.stores.sqlite.files import partial_file, publish, sync
 
 _MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 _PART_RECORDS: Final = 1_000
@@ -48,30 +47,31 @@ async def write_export(
     parts: AsyncGenerator[bytes, None], target: Path, progress: Progress
 ) -> Exported:
     """Write an export to the new file `target`, for its owner only. The file appears under its
-    name only when it is whole and on disk. Raises what the export failed with."""
+    name only when it is whole and on disk, and never in place of another; of several exports to
+    one name at once, the first to be whole has it. Raises what the export failed with."""
     _check_new(target)
-    partial = target.with_name(f"{target.name}.partial")
     try:
         async with aclosing(parts):
-            with os.fdopen(open_private(partial), "r+b") as file:
-                file.truncate()
-                written = await _write(parts, file, progress)
-                file.flush()
-                os.fsync(file.fileno())
-        partial.rename(target)
-        sync(target.parent)
+            with partial_file(target) as partial:
+                with partial.open("wb") as file:
+                    written = await _write(parts, file, progress)
+                publish(partial, target)
+    except FileExistsError as error:
+        raise _taken(target) from error
     except OSError as error:
         detail = f"{target} cannot be written ({error.strerror})"
         raise QunxinError("invalid_request", detail=detail) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return written
 
 
 def _check_new(target: Path) -> None:
     if target.exists():
-        detail = f"{target} is there already and is not overwritten"
-        raise QunxinError("invalid_request", detail=detail)
+        raise _taken(target)
+
+
+def _taken(target: Path) -> QunxinError:
+    detail = f"{target} is there already and is not overwritten"
+    return QunxinError("invalid_request", detail=detail)
 
 
 async def _write(parts: AsyncIterator[bytes], file: BinaryIO, progress: Progress) -> Exported:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from command_line import CommandLine
-from qunxin.backups import read_manifest
+from qunxin.backups import make_backup, read_manifest
+from qunxin.errors import QunxinError
 from qunxin.folder import owned_folder
 from serving import ServerProcess, answer, run_cli
 
@@ -104,6 +105,24 @@ def flip_a_byte(backup: Path) -> None:
 
 def cut_the_end(backup: Path) -> None:
     backup.write_bytes(backup.read_bytes()[:-4096])
+
+
+@pytest.mark.parametrize("name", ["备份.db", "备份.db.json"])
+def test_what_came_there_meanwhile_is_left_alone(
+    folder_cli: CommandLine, tmp_path: Path, name: str
+) -> None:
+    """As another backup to the same name does that is whole sooner."""
+    folder_cli.fill(WORDS)
+    target = tmp_path / "处" / "备份.db"
+    target.parent.mkdir()
+
+    def come_meanwhile(_done: int, _all: int) -> None:
+        (target.parent / name).write_text("先来的", "utf-8")
+
+    with pytest.raises(QunxinError, match="invalid_request"):
+        make_backup(folder_cli.folder, target, come_meanwhile)
+    assert (target.parent / name).read_text("utf-8") == "先来的"
+    assert {path.name for path in target.parent.iterdir()} <= {name, target.name}
 
 
 def test_a_backup_that_is_not_there_is_named(folder_cli: CommandLine, tmp_path: Path) -> None:

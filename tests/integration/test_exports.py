@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from command_line import CommandLine
+from qunxin.errors import QunxinError
+from qunxin.exports import write_export
+from qunxin.records import HeadRecord
 from serving import ServerProcess, answer, run_cli
 
 WORDS = ("早安 👩\u200d👩\u200d👧", "مرحبا \u2028\u0085", "长" * 20_000)
@@ -107,6 +114,68 @@ def test_a_folder_with_messages_is_left_alone(export: Path, folder_cli: CommandL
     error = folder_cli.refusal("import", str(export))
     assert "holds messages already" in error["detail"]
     assert folder_cli("group", "show", "tea")["membership_version"] == 1
+
+
+def test_an_export_over_a_link_is_refused(folder_cli: CommandLine, tmp_path: Path) -> None:
+    """One that leads nowhere too: the name is taken."""
+    folder_cli("user", "create", "alice")
+    (tmp_path / "链.jsonl").symlink_to(tmp_path / "无")
+    error = folder_cli.refusal("export", str(tmp_path / "链.jsonl"))
+    assert "is not overwritten" in error["detail"]
+    assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["链.jsonl"]
+
+
+class Export:
+    """An export that waits, begun, until it may go on: two records, and `filler` between."""
+
+    def __init__(self, filler: str) -> None:
+        head = HeadRecord("qunxin-export-1", "e", records=2, last_key=0, unreachable_version=0)
+        self.text = [
+            msgspec.json.encode(head) + b"\n",
+            msgspec.json.encode({"说": filler}) + b"\n",
+        ]
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def parts(self) -> AsyncGenerator[bytes, None]:
+        yield self.text[0]
+        self.begun.set()
+        await self.may_end.wait()
+        yield self.text[1]
+
+
+def check_alone(target: Path) -> None:
+    """For its owner only, and nothing beside it."""
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "none"])
+async def test_of_two_exports_to_one_file_the_first_to_be_whole_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """And keeps it, byte for byte, on a file system without hard links too; the other says so, and
+    nothing else is left."""
+    if not links:
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refuse)
+    target = tmp_path / ("全" * 80 + ".jsonl")
+    one, other = Export("长 🍵" * 100_000), Export("短")
+    tasks = [
+        asyncio.create_task(write_export(export.parts(), target, lambda _done, _all: None))
+        for export in (one, other)
+    ]
+    for export in (one, other):
+        await export.begun.wait()
+    one.may_end.set()
+    assert (await tasks[0]).records == 2
+    other.may_end.set()
+    with pytest.raises(QunxinError, match="is not overwritten"):
+        await tasks[1]
+    assert target.read_bytes() == b"".join(one.text)
+    check_alone(target)
 
 
 def test_a_missing_file_is_refused_in_words(folder_cli: CommandLine, tmp_path: Path) -> None:

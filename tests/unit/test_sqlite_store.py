@@ -17,7 +17,7 @@ from qunxin.store.commands import Command, Post, PutGroup, PutUser, Recall
 from qunxin.store.results import Done, Outcome
 from qunxin.stores.sqlite import SqliteStore, backup, threads
 from qunxin.stores.sqlite.commands import HANDLERS
-from qunxin.stores.sqlite.files import make_private
+from qunxin.stores.sqlite.files import make_private_folder
 from qunxin.stores.sqlite.transaction import Transaction
 from qunxin.stores.sqlite.writer import Writer
 from qunxin.testing.clock import ManualClock
@@ -261,11 +261,11 @@ async def test_closing_ends_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyP
     begun, gate = threading.Event(), threading.Event()
 
     def begin(path: Path) -> None:
-        make_private(path)
+        make_private_folder(path)
         begun.set()
         assert gate.wait(10)
 
-    monkeypatch.setattr(backup, "make_private", begin)
+    monkeypatch.setattr(backup, "make_private_folder", begin)
     store = await with_group(await opened(tmp_path / "chat.db"))
     copying = asyncio.ensure_future(store.backup(tmp_path / "copy.db"))
     assert await asyncio.to_thread(begun.wait, 10)

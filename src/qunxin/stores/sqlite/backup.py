@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 from qunxin.errors import QunxinError
 from qunxin.stores.sqlite.connection import connect, connect_reader
-from qunxin.stores.sqlite.files import make_private, sync
+from qunxin.stores.sqlite.files import make_private_folder, partial_file, publish
 
 PAGES_PER_STEP: Final = 500
 
@@ -27,23 +26,24 @@ def write_backup(
 ) -> None:
     """Copy `source` as it is now to the new file `target`, in steps between which `stopped` can
     end it; after each, `progress` is told the bytes copied, and all. The file appears under its
-    name only when it is whole and on disk. Any process that may read `source` can do that, beside
-    the one that writes to it.
+    name only when it is whole and on disk, and never in place of another. Any process that may
+    read `source` can do that, beside the one that writes to it.
 
     One snapshot is held throughout: without it each commit would make SQLite begin anew.
     """
     if target.exists():
-        raise QunxinError("invalid_request", detail=f"{target.name} exists already")
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
-    make_private(partial)
+        raise _taken(target)
+    make_private_folder(target.parent)
     try:
-        _copy(source, partial, stopped or threading.Event(), progress)
-        sync(partial)
-        partial.rename(target)
-        sync(target.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+        with partial_file(target) as partial:
+            _copy(source, partial, stopped or threading.Event(), progress)
+            publish(partial, target)
+    except FileExistsError as error:
+        raise _taken(target) from error
+
+
+def _taken(target: Path) -> QunxinError:
+    return QunxinError("invalid_request", detail=f"{target.name} exists already")
 
 
 def _copy(
