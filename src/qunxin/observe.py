@@ -17,12 +17,13 @@ class Observer(Protocol):
         ...
 
     def refused(self, code: str) -> None:
-        """One command was refused with the error `code`, by the store or on the way to it."""
+        """One command was refused with the error `code`, by the store or on the way to it, or had
+        no answer in time. Once for each command."""
         ...
 
     def fanned_out(self, entries: int, sessions: int, seconds: float) -> None:
         """A batch of `entries` was handed to `sessions` local sessions, the last of them after
-        `seconds`."""
+        `seconds`. Those that read it from the log instead are not among them."""
         ...
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:

@@ -32,6 +32,17 @@ class Wanted:
     async def close(self) -> None: ...
 
 
+class Reports(NullObserver):
+    """How often an entry was handed to a session, as it was reported."""
+
+    def __init__(self) -> None:
+        self.deliveries = 0
+
+    def fanned_out(self, entries: int, sessions: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.deliveries += entries * sessions
+
+
 class Device:
     """One subscription and what it was handed."""
 
@@ -190,6 +201,37 @@ async def test_a_recall_cancels_what_waits() -> None:
     first = [device.entries[0].recalled for device in devices]
     assert first == [None, None, 2, 2, 2, 2]
     assert all(device.positions == [1, 2] for device in devices)
+
+
+def test_only_what_was_handed_over_is_reported() -> None:
+    """Not to devices that read the log, that have it already, or that are sent to the log."""
+    reports = Reports()
+    index = Fanout(Wanted(), reports, slice_sessions=100)
+    devices = [
+        *(Device(index, name) for name in "甲乙"),
+        Device(index, "読", live=False),
+        Device(index, "已", position=2),
+    ]
+    index.handle(batch(message(1), message(2)))
+    assert reports.deliveries == 2 * 2
+    index.handle(batch(message(3)))
+    assert reports.deliveries == 2 * 2 + 3
+    index.handle(batch(message(6)))
+    assert reports.deliveries == sum(len(device.entries) for device in devices) == 7
+
+
+async def test_what_overtakes_the_slices_is_reported_once() -> None:
+    """A removed member's entries, given at once, and everybody else's in their turn."""
+    reports = Reports()
+    index = Fanout(Wanted(), reports, slice_sessions=2)
+    devices = [Device(index, f"u{n}") for n in range(7)]
+    gone = Device(index, "走")
+    left = event(2, EventType.LEFT, users=["u6"], reason="removed")
+    index.handle(batch(message(1), left, message(3)))
+    index.remove(gone.subscription)
+    for _ in range(40):
+        await asyncio.sleep(0)
+    assert reports.deliveries == sum(len(device.entries) for device in devices) == 20
 
 
 def test_a_leaving_that_comes_late_ends_nobody_who_has_come_back() -> None:

@@ -32,12 +32,14 @@ kept: then whoever sends work elsewhere meanwhile may try again."""
 class _Pending:
     """One command and whoever waits for it."""
 
-    __slots__ = ("command", "future", "handed", "size")
+    __slots__ = ("command", "future", "handed", "refused", "size")
 
     def __init__(self, command: Command, future: asyncio.Future[Done]) -> None:
         self.command = command
         self.future = future
         self.handed = False
+        self.refused = False
+        """The observer has been told so, once: the store's answer may come after the deadline."""
         self.size = len(command.content) if isinstance(command, Post) else 0
 
 
@@ -113,21 +115,21 @@ class Committer:
                 return await pending.future
         except TimeoutError:
             if pending.handed:
-                raise QunxinError("outcome_unknown") from None
-            raise QunxinError("overloaded", retry_after=deadline) from None
+                raise self._note(pending, QunxinError("outcome_unknown")) from None
+            raise self._note(pending, QunxinError("overloaded", retry_after=deadline)) from None
         finally:
             del pending  # a refusal's traceback would lead back to the refusal through it
 
     def _enqueue(self, command: Command) -> _Pending:
-        if self._closing:
-            raise QunxinError("shutting_down")
         pending = _Pending(command, asyncio.get_running_loop().create_future())
+        if self._closing:
+            raise self._note(pending, QunxinError("shutting_down"))
         settings = self._settings
         if (
             len(self._queue) >= settings.commit_queue_commands
             or self._queued_bytes + pending.size > settings.commit_queue_bytes
         ):
-            raise QunxinError("overloaded")
+            raise self._note(pending, QunxinError("overloaded"))
         self._queue.append(pending)
         self._queued_bytes += pending.size
         self._wake.set()
@@ -175,8 +177,7 @@ class Committer:
         entries = size = 0
         for pending, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, QunxinError):
-                self._observer.refused(outcome.code)
-                _settle(pending.future, outcome)
+                _settle(pending.future, self._note(pending, outcome))
                 continue
             entries += len(outcome.entries)
             size += pending.size
@@ -190,9 +191,15 @@ class Committer:
 
     def _fail(self, batch: list[_Pending], error: QunxinError) -> None:
         self._failed_at = self._clock.monotonic()
-        self._observer.refused(error.code)
         for pending in batch:
-            _settle(pending.future, error)
+            _settle(pending.future, self._note(pending, error))
+
+    def _note(self, pending: _Pending, error: QunxinError) -> QunxinError:
+        """Count `pending` as refused with `error`, which is returned."""
+        if not pending.refused:
+            pending.refused = True
+            self._observer.refused(error.code)
+        return error
 
 
 def _conversations(batch: Sequence[_Pending]) -> Iterable[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from qunxin.broker import Batch, Broker
@@ -79,14 +79,16 @@ class Subscription:
 
 
 class _Job:
-    """A delivery on its way to its audience."""
+    """A delivery on its way to its audience: `done` of them have had their turn, and `taken` have
+    it."""
 
-    __slots__ = ("delivery", "done", "started", "subscriptions")
+    __slots__ = ("delivery", "done", "started", "subscriptions", "taken")
 
     def __init__(self, delivery: Delivery, subscriptions: list[Subscription]) -> None:
         self.delivery = delivery
         self.subscriptions = subscriptions
         self.done = 0
+        self.taken = 0
         self.started = perf_counter()
 
 
@@ -184,7 +186,7 @@ class Fanout:
         subscriptions = self._list(name)
         job = _Job(delivery, subscriptions)
         if len(subscriptions) <= self._slice and name not in self._jobs:
-            push(delivery, subscriptions)
+            job.taken = push(delivery, subscriptions)
             self._report(job)
             return
         self._jobs.setdefault(name, deque()).append(job)
@@ -220,7 +222,7 @@ class Fanout:
     def _finish(self, name: str, subscriptions: list[Subscription]) -> None:
         """Give `subscriptions` now what still waits for them in slices."""
         for job in self._jobs[name]:
-            push(job.delivery, subscriptions)
+            job.taken += push(job.delivery, subscriptions)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -233,7 +235,7 @@ class Fanout:
         name = next(iter(self._jobs))
         jobs = self._jobs.pop(name)
         job = jobs[0]
-        push(job.delivery, job.subscriptions[job.done : job.done + self._slice])
+        job.taken += push(job.delivery, job.subscriptions[job.done : job.done + self._slice])
         job.done += self._slice
         if job.done >= len(job.subscriptions):
             jobs.popleft()
@@ -245,7 +247,7 @@ class Fanout:
 
     def _report(self, job: _Job) -> None:
         seconds = perf_counter() - job.started
-        delivery, sessions = job.delivery, len(job.subscriptions)
+        delivery, sessions = job.delivery, job.taken
         self._observer.fanned_out(len(delivery.entries), sessions, seconds)
         name, first, last = delivery.conversation, delivery.first, delivery.last
         self._tracer.fanned_out(name, first, last, sessions, seconds)
@@ -284,30 +286,35 @@ def tombstone(entry: Entry, recalled: int) -> Entry:
     )
 
 
-def push(delivery: Delivery, subscriptions: Iterable[Subscription]) -> None:
-    """Hand `delivery` to those in step with it; the others are told of its last position."""
+def push(delivery: Delivery, subscriptions: Sequence[Subscription]) -> int:
+    """Hand `delivery` to those in step with it; the others are told of its last position. How many
+    took it, or what they lacked of it."""
     before, last = delivery.first - 1, delivery.last
+    passed_over = 0
+    """Counted in place of the others, as it is seldom: this is the path of every delivery."""
     for subscription in subscriptions:
         if subscription.live and subscription.position == before:
             subscription.position = last
             subscription.deliver(delivery)
-        elif not subscription.closed:
-            _uneven(delivery, subscription)
+        elif subscription.closed or not _uneven(delivery, subscription):
+            passed_over += 1
+    return len(subscriptions) - passed_over
 
 
-def _uneven(delivery: Delivery, subscription: Subscription) -> None:
-    """A subscription out of step: repeat, overlap or gap."""
+def _uneven(delivery: Delivery, subscription: Subscription) -> bool:
+    """A subscription out of step: repeat, overlap or gap. Whether it took anything."""
     subscription.head_seen = max(subscription.head_seen, delivery.last)
     if not subscription.live or subscription.position >= delivery.last:
-        return
+        return False
     if subscription.position < delivery.first - 1:
         subscription.live = False
         subscription.behind(subscription)
-        return
+        return False
     first = subscription.position + 1
     rest = tuple(e for e in delivery.entries if e.position >= first)
     subscription.position = delivery.last
     subscription.deliver(Delivery(delivery.conversation, rest, first, delivery.last))
+    return True
 
 
 def _parts(batch: Batch) -> list[tuple[Delivery, Entry | None]]:

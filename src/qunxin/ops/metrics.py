@@ -94,7 +94,8 @@ METRICS: Final = (
     MetricRow(
         "qunxin_refusals_total",
         _C,
-        "Commands that the store refused, or that failed on the way to it, by error code.",
+        "Commands that the store refused, that failed on the way to it, or that had no answer in "
+        "time, by error code.",
         ("code",),
     ),
     MetricRow("qunxin_fanout_batches_total", _C, "Batches handed to local sessions."),
@@ -106,7 +107,9 @@ METRICS: Final = (
         _FAST_SECONDS,
     ),
     MetricRow(
-        "qunxin_deliveries_total", _C, "Entries handed to local sessions, once for each session."
+        "qunxin_deliveries_total",
+        _C,
+        "Entries handed to local sessions, once for each session; not those read from the log.",
     ),
     MetricRow(
         "qunxin_caught_up_entries_total", _C, "Entries read from the log for sessions behind it."
