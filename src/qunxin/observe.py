@@ -91,7 +91,11 @@ class NullObserver:
 
 class OperationTrace(Protocol):
     """One operation on its way, used with ``with``; an error that leaves the block is its
-    outcome. Neither content nor anybody's name is told."""
+    outcome. Neither content nor anybody's name or id is told."""
+
+    def tell(self, name: str, value: str | int) -> None:
+        """A fact about it. Both come from tables or are numbers, never from what a client sends."""
+        ...
 
     def step(self, name: str) -> None:
         """The step `name` begins here, and the one before it is over."""
@@ -146,6 +150,8 @@ class Tracer(Protocol):
 
 
 class _NullTrace:
+    def tell(self, name: str, value: str | int) -> None: ...
+
     def step(self, name: str) -> None: ...
 
     def placed(self, conversation: str, position: int) -> None: ...

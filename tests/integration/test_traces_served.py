@@ -73,7 +73,8 @@ def test_a_request_continues_its_callers_trace(
             answer(client.put("/v1/groups/tea", json={"owner": "alice"}))
             message = {"type": "group", "to": "tea", "from": "alice", "text": WORDS}
             parent = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
-            answer(client.post("/v1/messages", json=message, headers=parent))
+            named = {"x-request-id": "req-7", **parent}
+            answer(client.post("/v1/messages", json=message, headers=named))
         assert server.stop() == 0
     ours = [span for span in collector.spans if span.trace_id.hex() == TRACE]
     names = {span.name for span in ours}
@@ -81,6 +82,10 @@ def test_a_request_continues_its_callers_trace(
         *("POST /v1/messages", "message.send"),
         *("type", "routing", "membership", "commit"),
     }
+    for name in ("POST /v1/messages", "message.send"):
+        (span,) = (span for span in ours if span.name == name)
+        told = {one.key: one.value.string_value for one in span.attributes}
+        assert told["qunxin.request_id"] == "req-7"
     assert "PUT /v1/users/{user}" in {span.name for span in collector.spans}
     for private in (WORDS, "alice", "tea"):
         assert all(private.encode() not in body for body in collector.bodies)

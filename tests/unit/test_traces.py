@@ -11,11 +11,13 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from qunxin.brokers.local import LocalBroker
 from qunxin.engine import Engine
 from qunxin.errors import QunxinError
 from qunxin.observe import NULL_TRACER
+from qunxin.ops.request_id import REQUEST_ID
 from qunxin.ops.traces import OpenTelemetryTracer, open_tracer
 from qunxin.stores.sqlite import SqliteStore
 
@@ -73,9 +75,13 @@ async def test_a_send_is_one_tree_of_five_steps(tmp_path: Path) -> None:
         trees = spans.named("message.send")
         assert len(trees) == 20
         assert [spans.below(tree) for tree in trees] == [[*STEPS, "fan-out"]] * 20
-    told = "\n".join(span.to_json() for span in spans.ended)
+    facts = [dict(tree.attributes or {}) for tree in trees]
+    assert {fact.pop("qunxin.position") for fact in facts} == set(range(2, 22))
+    same = {"type": "group", "conversation.kind": "group", "grade": "complete"}
+    assert facts == [{f"qunxin.{name}": value for name, value in same.items()}] * 20
+    everything = "\n".join(span.to_json() for span in spans.ended)
     for private in ("秘密", "alice", "bob", "tea"):
-        assert private not in told
+        assert private not in everything
 
 
 async def test_a_refusal_ends_the_step_that_it_came_from(tmp_path: Path) -> None:
@@ -88,9 +94,33 @@ async def test_a_refusal_ends_the_step_that_it_came_from(tmp_path: Path) -> None
             await chat.send("group", "tea", sender="alice", text=WORDS)
     first, second = spans.named("message.send")
     assert (spans.below(first), spans.below(second)) == (["type"], STEPS)
-    for span, code in ((first, "unknown_message_type"), (second, "group_not_found")):
-        assert dict(span.attributes or {}) == {"error.type": code}
+    known = {"qunxin.type": "group", "qunxin.conversation.kind": "group"}
+    for span, told in (
+        (first, {"error.type": "unknown_message_type"}),
+        (second, {"error.type": "group_not_found", **known}),
+    ):
+        assert dict(span.attributes or {}) == told
         assert span.status.is_ok or span.status.is_unset
+
+
+@pytest.mark.parametrize(
+    ("status", "failed"), [(201, False), (404, False), (429, False), (500, True), (503, True)]
+)
+def test_a_request_that_we_failed_is_an_error(status: int, failed: bool) -> None:
+    """By its status alone, however the answer came about; with the id that the log has."""
+    spans = Spans()
+    token = REQUEST_ID.set("请求-1")
+    try:
+        with spans.tracer.request("POST", []) as trace:
+            trace.answered("/v1/messages", status)
+    finally:
+        REQUEST_ID.reset(token)
+    (span,) = spans.named("POST /v1/messages")
+    facts = dict(span.attributes or {})
+    assert facts["qunxin.request_id"] == "请求-1"
+    assert facts["http.response.status_code"] == status
+    assert facts.get("error.type") == (str(status) if failed else None)
+    assert (span.status.status_code is StatusCode.ERROR) == failed
 
 
 async def test_what_is_never_fanned_out_does_not_add_up(

@@ -79,8 +79,10 @@ class MessageOperations(Core):
             if caller.user is not None and sender is None:
                 sender = caller.user
             check_access(caller, spec.operation, about=sender)
+            trace.tell("type", spec.type)
             trace.step("routing")
             conversation = spec.strategy.plan(to, sender)
+            trace.tell("conversation.kind", conversation.kind)
             encoded = check_content(text, content, self.settings.max_message_bytes)
             _check_key(key, sender)
             wanted = _check_require(require)
@@ -103,7 +105,9 @@ class MessageOperations(Core):
             trace.step("commit")
             result = await self._post(command, caller, group, limited)
             trace.placed(command.conversation, result.position)
-            return await self._receipt(conversation, result, caller, group)
+            receipt = await self._receipt(conversation, result, caller, group)
+            trace.tell("grade", receipt.grade)
+            return receipt
 
     def _over_quota(self, caller: Caller) -> QunxinError | None:
         """The refusal of whoever has sent enough. What they repeat has its outcome already, and is

@@ -1,8 +1,8 @@
 """Traces in OpenTelemetry's form: an operation and its five steps, from the caller's own trace on.
 
 Off unless the standard environment variables ask for it, and then the libraries of the extra
-``otel`` are needed. What is told of an operation is its kind, its place and its outcome: never
-content, never names.
+``otel`` are needed. What is told of an operation is its kind, its place, its outcome and the id
+of its request: never content, never names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from qunxin.errors import QunxinError
 from qunxin.observe import NULL_TRACER, OperationTrace, RequestTrace, Tracer
+from qunxin.ops.request_id import REQUEST_ID
 from qunxin.version import VERSION
 
 if TYPE_CHECKING:  # without the extra there is nothing to import
@@ -32,6 +33,8 @@ _ASKING: Final = (
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _NAMES: Final = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"})
+_SERVER_ERRORS: Final = range(500, 600)
+"""Statuses for which OpenTelemetry's conventions call the span of a server an error."""
 _PLACED_LIMIT: Final = 10_000
 """Traced messages that may be on their way from commit to fan-out; beyond it the oldest lose
 their last step."""
@@ -117,7 +120,7 @@ class OpenTelemetryTracer:
         self._placed: OrderedDict[tuple[str, int], Any] = OrderedDict()
 
     def operation(self, name: str) -> OperationTrace:
-        return _OperationTrace(self, self._tracer.start_span(name))
+        return _OperationTrace(self, self._named(self._tracer.start_span(name)))
 
     def request(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> RequestTrace:
         carrier = {
@@ -128,7 +131,15 @@ class OpenTelemetryTracer:
         parent = self._propagator.extract(carrier)
         kind = self._trace.SpanKind.SERVER
         known = method if method in _METHODS else "_OTHER"
-        return _RequestTrace(self, self._tracer.start_span(known, parent, kind), known)
+        span = self._named(self._tracer.start_span(known, parent, kind))
+        return _RequestTrace(self, span, known)
+
+    def _named(self, span: Span) -> Span:
+        """With the id of the request that is being answered, as the log has it."""
+        request_id = REQUEST_ID.get()
+        if request_id:
+            span.set_attribute("qunxin.request_id", request_id)
+        return span
 
     def fanned_out(
         self, conversation: str, first: int, last: int, sessions: int, seconds: float
@@ -164,8 +175,13 @@ class OpenTelemetryTracer:
     def fail(self, span: Span, error: BaseException) -> None:
         """Note that it ended in `error`: the code of one of ours, else the kind alone."""
         code = error.code if isinstance(error, QunxinError) else type(error).__name__
-        span.set_attribute("error.type", code)
-        if not isinstance(error, QunxinError) or error.tier == "system":
+        ours = not isinstance(error, QunxinError) or error.tier == "system"
+        self.refuse(span, code, ours=ours)
+
+    def refuse(self, span: Span, reason: str, *, ours: bool) -> None:
+        """Note why it was refused; the span is an error where it was our failure."""
+        span.set_attribute("error.type", reason)
+        if ours:
             span.set_status(self._trace.StatusCode.ERROR)
 
 
@@ -177,12 +193,16 @@ class _OperationTrace:
         self._span = span
         self._step: Span | None = None
 
+    def tell(self, name: str, value: str | int) -> None:
+        self._span.set_attribute(f"qunxin.{name}", value if isinstance(value, int) else str(value))
+
     def step(self, name: str) -> None:
         if self._step is not None:
             self._step.end()
         self._step = self._tracer.begin_step(self._span, name)
 
     def placed(self, conversation: str, position: int) -> None:
+        self.tell("position", position)
         self._tracer.place(self._span, conversation, position)
 
     def __enter__(self) -> Self:
@@ -215,6 +235,8 @@ class _RequestTrace:
         self._span.set_attribute("http.request.method", self._method)
         self._span.set_attribute("http.route", route)
         self._span.set_attribute("http.response.status_code", status)
+        if status in _SERVER_ERRORS:
+            self._tracer.refuse(self._span, str(status), ours=True)
 
     def __enter__(self) -> Self:
         self._token = self._tracer.attach(self._span)
