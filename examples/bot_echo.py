@@ -1,10 +1,13 @@
 """A bot that answers every group message with the same words, over the realtime protocol.
 
-    export QUNXIN_TOKEN=$(qunxin token create echo --json | …)
-    python examples/bot_echo.py
+    uv run qunxin user create echo
+    uv run qunxin group add tea echo
+    export QUNXIN_TOKEN=$(uv run qunxin token create echo)
+    uv run python examples/bot_echo.py
 
-Uses the Centrifugo SDK for Python as it is. What was written while the bot was away reaches it when
-it comes back; each answer has a key made of what it answers, so that none is given twice.
+The group is that of the quickstart. Uses the Centrifugo SDK for Python as it is. What was written
+while the bot was away reaches it when it comes back; each answer has a key made of what it answers,
+so that none is given twice.
 """
 
 import asyncio

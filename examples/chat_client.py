@@ -1,10 +1,11 @@
 """A small chat in a terminal, with the Python SDK: what is typed is sent, what comes is printed.
 
-    export QUNXIN_TOKEN=$(qunxin token create alice --json | …)
-    python examples/chat_client.py group tea alice.db
+    export QUNXIN_TOKEN=$(uv run qunxin token create alice)
+    uv run python examples/chat_client.py group tea alice.db
 
-Kill it, or the server, whenever you like: what was typed is sent once, and what comes is printed
-once. The token is read from the environment; a real program fetches one from its own server.
+Alice and the group are those of the quickstart. Kill it, or the server, whenever you like: what was
+typed is sent once, and what comes is printed once. The token is read from the environment; a real
+program fetches one from its own server.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A send that is safe to repeat, over HTTP, with what any program needs and nothing else.
 
-    export QUNXIN_KEY=$(qunxin key create example --json | …)
-    python examples/http_send.py alice tea "你好，大家"
+    export QUNXIN_KEY=$(uv run qunxin key create example)
+    uv run python examples/http_send.py alice tea "你好，大家"
 
 Makes what is missing (user, group), sends, and repeats with the same key for as long as the
 outcome is not known. Prints the receipt.
@@ -22,6 +22,15 @@ KEY = os.environ["QUNXIN_KEY"]
 ATTEMPTS = 10
 
 
+def decoded(response: httpx.Response) -> dict[str, Any]:
+    """The answer's object; empty where it has none, as a page of a proxy's own."""
+    try:
+        answer = response.json()
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
 def send_message(api: httpx.Client, message: dict[str, Any]) -> dict[str, Any]:
     """The receipt of `message`, which has a key. Raises where it is refused for good."""
     pause = 0.5
@@ -31,12 +40,14 @@ def send_message(api: httpx.Client, message: dict[str, Any]) -> dict[str, Any]:
         except httpx.TransportError:
             pass  # the outcome is unknown: the same key finds out
         else:
-            answer: dict[str, Any] = response.json()
-            if response.is_success:
+            answer = decoded(response)
+            if response.is_success and answer:
                 return answer
-            if not answer["retryable"]:
-                raise RuntimeError(f"{answer['code']}: {answer['detail']}")
-            pause = answer["retry_after"] or pause
+            # 502 or 504 by a proxy in between says nothing of the outcome: the same key again
+            if not answer.get("retryable", response.is_server_error):
+                code, detail = answer.get("code"), answer.get("detail", response.text)
+                raise RuntimeError(f"{response.status_code} {code}: {detail}")
+            pause = answer.get("retry_after") or pause
         time.sleep(pause)
     raise RuntimeError("the outcome is still not known")
 

@@ -8,11 +8,15 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from serving import ServerProcess, answer, eventually, run_cli
@@ -108,6 +112,85 @@ def test_http_send(server: ServerProcess) -> None:
     with server.client() as api:
         page = answer(api.get("/v1/conversations/group:tea/entries"))
     assert page["entries"][-1]["content"] == [{"type": "text", "text": "你好，大家 👩‍👩‍👧"}]
+
+
+class BrokenProxy(ThreadingHTTPServer):
+    """Passes everything on, and answers the first two messages with pages of its own: the first
+    after it was accepted."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.target = target
+        self.pages = [HTTPStatus.GATEWAY_TIMEOUT, HTTPStatus.BAD_GATEWAY]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Passing(BaseHTTPRequestHandler):
+    server: BrokenProxy
+
+    def _pass(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        headers = {
+            name: self.headers[name]
+            for name in ("authorization", "content-type")
+            if name in self.headers
+        }
+        url = self.server.target + self.path
+        passed = httpx.request(self.command, url, content=body, headers=headers)
+        status, content = passed.status_code, passed.content
+        if self.command == "POST" and self.server.pages:
+            status, content = self.server.pages.pop(0), "<html>网关错误</html>".encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PUT = do_POST = _pass  # noqa: N815 - the names are the library's
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def test_http_send_through_a_proxy_that_fails(server: ServerProcess) -> None:
+    """Its pages tell nothing of the outcome: the message is sent again with its key, and there
+    once."""
+    with BrokenProxy(server.url) as proxy:
+        serving = threading.Thread(target=proxy.serve_forever)
+        serving.start()
+        try:
+            printed = _run(
+                "http_send.py",
+                *("alice", "tea", "再来一次 🍵"),
+                QUNXIN_URL=proxy.url,
+                QUNXIN_KEY=server.key,
+            )
+        finally:
+            proxy.shutdown()
+            serving.join()
+    assert proxy.pages == []
+    receipt = json.loads(printed)
+    assert (receipt["position"], receipt["duplicate"]) == (2, True)
+
+
+@pytest.mark.processes
+def test_what_examples_let_people_type_works(data_folder: Path) -> None:
+    """After the quickstart's accounts: each command prints what the shell is to keep, alone."""
+    folder = ("--data", str(data_folder))
+    for command in ("user create alice", "group create tea --owner alice"):
+        assert run_cli(*command.split(), *folder).returncode == 0
+    texts = [path.read_text("utf-8").split('"""')[1] for path in EXAMPLES.glob("*.py")]
+    kept = 0
+    for line in (line for text in texts for line in text.splitlines() if BEGIN in line):
+        command = line.partition(BEGIN)[2]
+        done = run_cli(*shlex.split(command.removesuffix(")")), *folder)
+        assert done.returncode == 0, done.stderr
+        if command.endswith(")"):
+            kept += 1
+            assert len(done.stdout.split()) == 1
+    assert kept == 3
 
 
 def _tea_group(server: ServerProcess) -> None:

@@ -37,7 +37,7 @@ def commands_of(page: str) -> list[list[str]]:
     ]
 
 
-def test_the_quickstart_can_be_followed(server: ServerProcess) -> None:
+def test_the_quickstart_can_be_followed(server: ServerProcess, tmp_path: Path) -> None:
     """From the first user to the recall: the second send is the first again, the device gets
     everything, the ledger says so."""
     for arguments in commands_of("quickstart.md"):
@@ -53,9 +53,10 @@ def test_the_quickstart_can_be_followed(server: ServerProcess) -> None:
     exec(send, here)  # noqa: S102 - the page's own program
     assert (here["receipt"]["position"], here["receipt"]["duplicate"]) == (3, True)
     exec(token, here)  # noqa: S102
-    program = f"token = {here['token']!r}\n{device}"
+    program = tmp_path / "device.py"
+    program.write_text(device, "utf-8")
     with subprocess.Popen(
-        [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-u", program, here["token"]], stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
