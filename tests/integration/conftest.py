@@ -13,6 +13,7 @@ from door_http import HttpDoor
 from door_realtime import RealtimeDoor
 from doors import Door, opened
 
+from command_line import CommandLine
 from qunxin.engine import Engine
 from qunxin.gateways.realtime import RealtimeSettings
 from realtime_client import RealtimeNode, put_tea, realtime_node
@@ -36,6 +37,14 @@ async def node(engine: Engine, backend: Any) -> AsyncIterator[RealtimeNode]:
     )
     async with realtime_node(engine, settings) as running:
         yield running
+
+
+@pytest.fixture(params=["alone", pytest.param("beside a server", marks=pytest.mark.processes)])
+def cli(request: pytest.FixtureRequest, folder_cli: CommandLine) -> CommandLine:
+    """Commands on a folder, once without a server and once through one."""
+    if request.param != "alone":
+        request.getfixturevalue("server")
+    return folder_cli
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,7 @@ def test_what_is_left_of_a_refused_backup(folder_cli: CommandLine, tmp_path: Pat
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
 
 
+@pytest.mark.processes
 def test_a_backup_needs_nothing_of_the_server(tmp_path: Path) -> None:
     """The command copies the file itself, so it writes where it may and the server may not, as a
     service may not outside its folder: a server that stands still shows that."""

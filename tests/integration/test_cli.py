@@ -19,14 +19,6 @@ from qunxin.model import ID_RULE
 from serving import ServerProcess, answer, run_cli
 
 
-@pytest.fixture(params=["alone", "beside a server"])
-def cli(request: pytest.FixtureRequest, folder_cli: CommandLine) -> CommandLine:
-    """Commands on a folder, once without a server and once through one."""
-    if request.param != "alone":
-        request.getfixturevalue("server")
-    return folder_cli
-
-
 def test_a_chat_from_the_command_line(cli: CommandLine) -> None:
     """Accounts, a group, members, roles, a message: each step answers what it did."""
     assert cli("user", "create", "alice", "--name", "爱丽丝 👩‍👩‍👧")["new"]

@@ -8,14 +8,6 @@ from command_line import CommandLine
 from serving import ServerProcess
 
 
-@pytest.fixture(params=["alone", "beside a server"])
-def cli(request: pytest.FixtureRequest, folder_cli: CommandLine) -> CommandLine:
-    """Commands on a folder, once without a server and once through one."""
-    if request.param != "alone":
-        request.getfixturevalue("server")
-    return folder_cli
-
-
 def test_users_and_groups_are_listed(cli: CommandLine) -> None:
     """Oldest first, up to a limit, over pages; without what is erased or dissolved."""
     cli("user", "create", "alice", "--name", "爱丽丝 🍵")

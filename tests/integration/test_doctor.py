@@ -84,6 +84,7 @@ def test_the_folder_that_the_environment_names(folder: Path) -> None:
     assert str(folder) in rows["rights"]["text"]
 
 
+@pytest.mark.processes
 def test_another_users_folder(folder: Path) -> None:
     """Whoever may not look into it is told whom to be, by the doctor and by every other command."""
     wrapper = _closed_to_us(folder)
