@@ -196,6 +196,7 @@ async def test_promise_4_embedded_delivered_only_when_taken(embedded: EmbeddedDo
     await embedded.proven(sent, {"delivered": 2})
 
 
+@pytest.mark.processes
 async def test_promise_4_realtime_delivered_only_after_a_pong(realtime: RealtimeDoor) -> None:
     """A client that answers pings proves what it has, without any other help; one that does not
     stays queued, though the message is on its screen."""
@@ -222,6 +223,7 @@ async def test_promise_4_embedded_told_to_reload_claims_nothing_before(
     await _come_back_after_a_reload(embedded)
 
 
+@pytest.mark.processes
 async def test_promise_4_realtime_told_to_reload_claims_nothing_before(
     realtime: RealtimeDoor,
 ) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from statistics import median
 
+import pytest
 from door_embedded import EmbeddedDoor
 from door_realtime import RealtimeDoor
 from doors import Door
@@ -36,6 +37,7 @@ async def _times_slower(door: Door, sender: str, plain: str, other: str, text: s
     return median(times[other]) / median(times[plain])
 
 
+@pytest.mark.processes
 async def test_promise_6_a_large_group_answers_like_a_small_one(door: Door) -> None:
     """A hundred or a thousand times the members, most of them offline, one of them suspended: the
     reply takes about as long as with five."""

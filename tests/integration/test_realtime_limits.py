@@ -253,6 +253,7 @@ async def test_more_connections_than_allowed_are_told_to_come_back(
         await node.client("bob")
 
 
+@pytest.mark.processes
 async def test_a_connection_outlives_its_token_by_the_grace_only(
     engine: Engine, backend: Any
 ) -> None:
