@@ -18,6 +18,7 @@ from qunxin.engine import Engine
 from qunxin.gateways.realtime import RealtimeSettings
 from realtime_client import RealtimeNode, put_tea, realtime_node
 from serving import ServerProcess
+from webhook_receiver import Receiver
 
 DOORS = ("embedded", "http", "realtime")
 
@@ -45,6 +46,13 @@ def cli(request: pytest.FixtureRequest, folder_cli: CommandLine) -> CommandLine:
     if request.param != "alone":
         request.getfixturevalue("server")
     return folder_cli
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """What takes the posts of webhooks."""
+    async with Receiver() as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -26,12 +26,6 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
         yield chat
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as one:
-        yield one
-
-
 @pytest.fixture(autouse=True)
 async def _people(engine: Engine) -> None:
     for user in ("ann", "bo"):

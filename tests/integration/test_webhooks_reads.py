@@ -83,12 +83,6 @@ def reads(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Reads:
     return Reads(engine, monkeypatch)
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as one:
-        yield one
-
-
 @pytest.fixture(autouse=True)
 async def _people(engine: Engine) -> None:
     for user in ("ann", "bo", "cy"):
