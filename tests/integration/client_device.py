@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from qunxin.client import Client, Entry, Event, connect
-from realtime_client import RealtimeNode
+from qunxin.engine import Engine
+from qunxin.gateways.realtime import RealtimeSettings
+from realtime_client import RealtimeNode, put_tea, realtime_node
 
 PATIENCE_SECONDS = 15.0
 WORDS = "早安 👩\u200d👩\u200d👧 مرحبا \u202eabc\u202c"
@@ -91,3 +93,12 @@ def cut(node: RealtimeNode) -> None:
     """Break every connection without a word."""
     for connection in list(node.gateway._connections):
         connection.abort()
+
+
+@asynccontextmanager
+async def quick_node(engine: Engine) -> AsyncIterator[RealtimeNode]:
+    """A gateway that pings often, over an engine with the group tea; carol is not in it."""
+    await put_tea(engine, "carol")
+    settings = RealtimeSettings(ping_spacing_seconds=0.05, linger_seconds=0.2)
+    async with realtime_node(engine, settings) as node:
+        yield node

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_device import PATIENCE_SECONDS, WORDS, cut, running
+from client_device import PATIENCE_SECONDS, WORDS, cut, quick_node, running
 
 import qunxin
 from qunxin.client import (
@@ -25,7 +25,6 @@ from qunxin.client import (
 )
 from qunxin.client.link import Link, LinkBrokenError
 from qunxin.engine import Engine, EngineSettings
-from qunxin.gateways.realtime import RealtimeSettings
 from qunxin.model import DeliveryState
 from qunxin.wire.codes import FAILED
 from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
@@ -35,9 +34,7 @@ ALICE_BOB = "private:alice~bob"
 
 @pytest.fixture
 async def node(engine: Engine) -> AsyncIterator[RealtimeNode]:
-    await put_tea(engine, "carol")
-    settings = RealtimeSettings(ping_spacing_seconds=0.05, linger_seconds=0.2)
-    async with realtime_node(engine, settings) as running_node:
+    async with quick_node(engine) as running_node:
         yield running_node
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_device import PATIENCE_SECONDS, WORDS, running
+from client_device import PATIENCE_SECONDS, WORDS, quick_node, running
 
 from qunxin.client import (
     Client,
@@ -23,17 +23,14 @@ from qunxin.client import (
     connect,
 )
 from qunxin.engine import Engine
-from qunxin.gateways.realtime import RealtimeSettings
-from realtime_client import TEA, RealtimeNode, put_tea, realtime_node
+from realtime_client import TEA, RealtimeNode
 
 TOO_LARGE = "长" * 400_000
 
 
 @pytest.fixture
 async def node(engine: Engine) -> AsyncIterator[RealtimeNode]:
-    await put_tea(engine, "carol")
-    settings = RealtimeSettings(ping_spacing_seconds=0.05, linger_seconds=0.2)
-    async with realtime_node(engine, settings) as running_node:
+    async with quick_node(engine) as running_node:
         yield running_node
 
 
